@@ -1,0 +1,31 @@
+# Two commands: `make benchmark` and `make test`. Both make .venv first where it is missing.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: benchmark test lint format clean
+
+benchmark: $(READY)
+	@tritbench run
+
+test: lint
+	@pytest -n auto --dist loadgroup
+
+lint: $(READY)
+	@ruff check -q .
+	@ruff format -q --check .
+	@mypy
+
+format: $(READY)
+	@ruff check -q --fix .
+	@ruff format -q .
+
+clean:
+	rm -rf .venv
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "tritbench needs Python 3.11 or newer; set PYTHON=python3.11")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@

@@ -1,0 +1,46 @@
+"""One error type, and how a program reports it: one line, a non-zero exit, no traceback."""
+
+import errno
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import NoReturn
+
+EXIT_ERROR = 1
+EXIT_NO_SOURCE = 69  # EX_UNAVAILABLE of sysexits.h: no source has the data set
+EXIT_INTERRUPTED = 130
+
+
+class TritbenchError(ValueError):
+    """Bad input. The message names the file or key, the value found and what was expected."""
+
+    exit_code = EXIT_ERROR
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+@contextmanager
+def reported(program: str) -> Iterator[None]:
+    """Run a program's body; turn its expected failures into one line on stderr and an exit code.
+
+    A programming error keeps its traceback. SIGTERM ends a program as Ctrl-C does, so that
+    temporary files are removed in both cases.
+    """
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        yield
+    except TritbenchError as error:
+        print(f"{program}: error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print(f"{program}: interrupted; nothing half-written is left", file=sys.stderr)
+        sys.exit(EXIT_INTERRUPTED)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.ENOENT):
+            raise
+        print(f"{program}: error: {error.strerror}: {error.filename}", file=sys.stderr)
+        sys.exit(EXIT_ERROR)

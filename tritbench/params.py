@@ -1,0 +1,199 @@
+"""The parameters of params.yaml, typed and checked as a whole before any work starts."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import model_validator as whole_model
+from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from tritbench.errors import TritbenchError
+
+Count = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$")]
+Mode = Literal["fp32", "ptq", "qat"]
+
+BUILT_IN_MODELS = ("linear", "mlp", "cnn")
+
+
+class Section(BaseModel):
+    """A mapping of params.yaml: no unknown keys, no silent conversion between types."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class DataParams(Section):
+    """Which images, from where, and how many are kept for validation."""
+
+    dataset: Annotated[
+        str, StringConstraints(pattern=r"^(fashion-mnist|mnist|kmnist|embedded|path:.+)$")
+    ]
+    mirrors: list[Annotated[str, StringConstraints(pattern=r"^https?://.+")]]
+    validation: Count
+
+    @property
+    def name(self) -> str:
+        """The name that rows, tables and `data/<name>/` carry."""
+        if self.dataset.startswith("path:"):
+            return Path(self.dataset.removeprefix("path:")).resolve().name
+        return self.dataset
+
+    @property
+    def folder(self) -> Path:
+        """Where `download` writes the four IDX files and dataset.json."""
+        return Path("data") / self.name
+
+
+class TrainParams(Section):
+    """The training loop's settings; mappings hold a value per model."""
+
+    epochs: dict[Name, Count]
+    flip: dict[Name, bool]
+    label_smoothing: dict[Name, Share]
+    precision: dict[Name, Literal["float32", "bfloat16"]]
+    batch_size: Annotated[int, Field(ge=2)]
+    learning_rate: Positive
+    weight_decay: NotNegative
+    warmup: Share
+    device: Literal["cpu", "cuda", "auto"]
+    threads: Count
+
+
+class QuantizeParams(Section):
+    """What PTQ and QAT share: where the threshold lies and how many weights share a scale."""
+
+    threshold: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
+    reference: Literal["raw", "absmax", "absmean"]
+    granularity: Annotated[str, StringConstraints(pattern=r"^(tensor|channel|group:[1-9]\d*)$")]
+    backend: Literal["native", "t81lib"]
+
+    @property
+    def group_size(self) -> int | None:
+        """N of `group:N`."""
+        kind, _, size = self.granularity.partition(":")
+        return int(size) if kind == "group" else None
+
+
+class PtqParams(Section):
+    """Post-training quantization."""
+
+    method: Literal["threshold"]
+    calibration: Count
+    batchnorm: bool
+
+
+class QatParams(Section):
+    """Quantization-aware training."""
+
+    method: Literal["ste"]
+    start: Literal["fp32", "scratch"]
+    epochs: Count
+    learning_rate: Positive
+    distill: Share
+    threshold_warmup: Annotated[int, Field(ge=0)]
+    stochastic_rounding: bool
+
+
+class EvaluateParams(Section):
+    """How latency is measured."""
+
+    batch_sizes: Annotated[list[Count], Field(min_length=1)]
+    threads: Count
+    min_run_time: Positive
+    min_runs: Count
+
+
+class ReportParams(Section):
+    """What the report shows."""
+
+    title: Annotated[str, Field(min_length=1)]
+
+
+class Params(Section):
+    """All of params.yaml."""
+
+    models: Annotated[list[Name], Field(min_length=1)]
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
+    data: DataParams
+    model: dict[Name, dict[str, Any]]
+    train: TrainParams
+    quantize: QuantizeParams
+    ptq: PtqParams
+    qat: QatParams
+    evaluate: EvaluateParams
+    report: ReportParams
+
+    @whole_model(mode="after")
+    def _models_agree(self) -> "Params":
+        problems: list[tuple[tuple[str, ...], str, object]] = []
+        for name in self.models:
+            if self.models.count(name) > 1:
+                problems.append((("models",), "each model once", self.models))
+            per_model = {"model": self.model} | {
+                f"train.{key}": table for key, table in self.train if isinstance(table, dict)
+            }
+            for key, table in per_model.items():
+                if name not in table:
+                    problems.append(((*key.split("."), name), "an entry for this model", None))
+            if name in self.model and name not in BUILT_IN_MODELS:
+                factory = self.model[name].get("factory")
+                if not isinstance(factory, str) or factory.count(":") != 1:
+                    expected = "'package.module:function' (built in: linear, mlp, cnn)"
+                    problems.append((("model", name, "factory"), expected, factory))
+        if problems:
+            raise ValidationError.from_exception_data("params", [_problem(*p) for p in problems])
+        return self
+
+
+def _problem(key: tuple[str, ...], expected: str, value: object) -> InitErrorDetails:
+    kind = PydanticCustomError("expected", "expected {expected}", {"expected": expected})
+    return InitErrorDetails(type=kind, loc=key, input=value)
+
+
+def load_params(path: Path = Path("params.yaml")) -> Params:
+    """Read and check params.yaml; paths in it are relative to the working directory.
+
+    Raises:
+        TritbenchError: naming every wrong key, its value and what is allowed.
+    """
+    try:
+        # YAML 1.2, as DVC writes it: 1e-3 is a number there, and a string in PyYAML's 1.1.
+        content = YAML(typ="safe", pure=True).load(path.read_text())
+    except FileNotFoundError:
+        raise TritbenchError(f"{path}: no such file; run from the repository's root") from None
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise TritbenchError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    return parse_params(content, str(path))
+
+
+def parse_params(content: object, origin: str = "params") -> Params:
+    """Check a params.yaml's content, already read.
+
+    Raises:
+        TritbenchError: naming every wrong key, its value and what is allowed.
+    """
+    try:
+        return Params.model_validate(content)
+    except ValidationError as error:
+        raise TritbenchError(_describe(error, origin)) from None
+
+
+def _describe(error: ValidationError, origin: str) -> str:
+    lines = [_describe_one(detail) for detail in error.errors(include_url=False)]
+    return f"{origin}: " + "; ".join(lines)
+
+
+def _describe_one(detail: ErrorDetails) -> str:
+    key = ".".join(str(part) for part in detail["loc"]) or "(top level)"
+    if detail["type"] == "missing":
+        return f"{key} is missing"
+    if detail["type"] == "extra_forbidden":
+        return f"{key} is not a known key"
+    message = detail["msg"].removeprefix("Input should be ")
+    message = message.removeprefix("Value error, ")
+    return f"{key} = {detail['input']!r}: expected {message.removeprefix('expected ')}"
