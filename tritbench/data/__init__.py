@@ -1,0 +1,23 @@
+"""Images: getting them (`fetch`) and loading them (`load`)."""
+
+from tritbench.data.dataset import (
+    Dataset,
+    Description,
+    Images,
+    calibration_images,
+    load,
+    read_description,
+)
+from tritbench.data.sources import NoSource, fetch, folder_variable
+
+__all__ = [
+    "Dataset",
+    "Description",
+    "Images",
+    "NoSource",
+    "calibration_images",
+    "fetch",
+    "folder_variable",
+    "load",
+    "read_description",
+]
