@@ -1,0 +1,240 @@
+"""The one training loop, for FP32 and for quantization-aware training."""
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from math import cos, pi
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils import parametrize
+from tqdm import tqdm
+
+from tritbench.data import Images
+from tritbench.errors import TritbenchError
+from tritbench.models import InputSpec
+from tritbench.params import Params
+
+DISTILL_TEMPERATURE = 2.0
+EVALUATION_BATCH = 1000
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How one network is trained; warmup is the share of steps before the peak learning rate."""
+
+    epochs: int
+    learning_rate: float
+    batch_size: int = 128
+    weight_decay: float = 0.0
+    warmup: float = 0.1
+    flip: bool = False
+    label_smoothing: float = 0.0
+    precision: str = "float32"
+    distill: float = 0.0
+    device: str = "cpu"
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One row of a training curve; losses are mean cross-entropies, accuracies shares of 1."""
+
+    epoch: int
+    train_loss: float
+    train_accuracy: float
+    val_loss: float
+    val_accuracy: float
+
+
+def recipe(params: Params, model: str, device: str) -> Recipe:
+    """The FP32 recipe of `model` in params.yaml, on the device that `use_device` named."""
+    train = params.train
+    return Recipe(
+        epochs=train.epochs[model],
+        learning_rate=train.learning_rate,
+        batch_size=train.batch_size,
+        weight_decay=train.weight_decay,
+        warmup=train.warmup,
+        flip=train.flip[model],
+        label_smoothing=train.label_smoothing[model],
+        precision=train.precision[model],
+        device=device,
+        seed=params.seed,
+    )
+
+
+def use_device(device: str, threads: int) -> str:
+    """Set PyTorch up for reproducible work and name the device: cpu, or cuda where `auto` finds it.
+
+    Raises:
+        TritbenchError: where cuda is asked for and absent.
+    """
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts
+    torch.use_deterministic_algorithms(True)
+    torch.set_num_threads(threads)
+    available = torch.cuda.is_available()
+    if device == "cuda" and not available:
+        raise TritbenchError("train.device = 'cuda': no CUDA device here; expected cpu or auto")
+    return ("cuda" if available else "cpu") if device == "auto" else device
+
+
+def fit(
+    model: nn.Sequential,
+    train: Images,
+    validation: Images,
+    spec: InputSpec,
+    recipe: Recipe,
+    teacher: nn.Sequential | None = None,
+    on_step: Callable[[int, int], None] | None = None,
+    label: str = "",
+) -> list[Epoch]:
+    """Train `model` in place with AdamW and leave it in evaluation mode, on CPU; returns its curve.
+
+    Args:
+        model: parametrized weights (QAT) train like any other.
+        train: uint8 pixels [n, c, h, w] and labels [n]; at least one batch.
+        validation: scored after each epoch; not learned from.
+        spec: how pixels are normalized.
+        recipe: the hyperparameters; the same recipe gives the same bits on one machine.
+        teacher: where recipe.distill is above 0, the model whose outputs are followed
+            (Hinton et al., arXiv 1503.02531).
+        on_step: called before each step with its number and the number of all steps.
+        label: what the progress bar says.
+
+    Raises:
+        TritbenchError: where the loss is not finite, or the images do not fill a batch.
+    """
+    steps_per_epoch = len(train) // recipe.batch_size
+    if steps_per_epoch == 0:
+        raise TritbenchError(
+            f"train.batch_size = {recipe.batch_size}: expected at most the {len(train)} "
+            "training images"
+        )
+    device = torch.device(recipe.device)
+    pixels, labels = train.pixels.to(device), train.labels.to(device)
+    memory_format = torch.channels_last if _has_convolution(model) else torch.contiguous_format
+    model.to(device, memory_format=memory_format)  # type: ignore[call-overload]
+    if teacher is not None:
+        teacher.to(device, memory_format=memory_format)  # type: ignore[call-overload]
+    optimizer = torch.optim.AdamW(
+        _parameter_groups(model, recipe.weight_decay), recipe.learning_rate, (0.9, 0.99), fused=True
+    )
+    steps = steps_per_epoch * recipe.epochs
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _warmup_cosine(steps, recipe.warmup))
+    autocast = torch.autocast(
+        device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16", cache_enabled=False
+    )
+    order = torch.Generator().manual_seed(recipe.seed)
+    torch.manual_seed(recipe.seed)  # dropout and stochastic rounding
+    curve = []
+    start = time.perf_counter()
+    with tqdm(total=steps, desc=label, unit="step", mininterval=0.5, leave=False) as progress:
+        for epoch in range(recipe.epochs):
+            model.train()
+            total_loss = torch.zeros((), device=device)
+            correct = torch.zeros((), device=device)
+            shuffled = torch.randperm(len(train), generator=order)
+            for step in range(steps_per_epoch):
+                if on_step is not None:
+                    on_step(epoch * steps_per_epoch + step, steps)
+                chosen = shuffled[step * recipe.batch_size : (step + 1) * recipe.batch_size]
+                batch = spec.normalize(pixels[chosen.to(device)])
+                if recipe.flip:
+                    flipped = torch.rand(len(batch), 1, 1, 1, generator=order) < 0.5
+                    batch = torch.where(flipped.to(device), batch.flip(3), batch)
+                batch = batch.contiguous(memory_format=memory_format)
+                target = labels[chosen.to(device)]
+                with autocast:
+                    logits = model(batch).float()
+                    loss = F.cross_entropy(logits, target, label_smoothing=recipe.label_smoothing)
+                    if teacher is not None and recipe.distill > 0:
+                        with torch.no_grad():
+                            taught = teacher(batch).float()
+                        loss = torch.lerp(loss, _distillation(logits, taught), recipe.distill)
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                schedule.step()
+                total_loss += loss.detach()
+                correct += (logits.argmax(1) == target).sum()
+                progress.update()
+            if not torch.isfinite(total_loss):
+                raise TritbenchError(
+                    f"{label}: the loss is {total_loss.item()} in epoch {epoch + 1}; expected a "
+                    f"finite one; try a learning rate below {recipe.learning_rate}"
+                )
+            curve.append(
+                Epoch(
+                    epoch + 1,
+                    total_loss.item() / steps_per_epoch,
+                    correct.item() / (steps_per_epoch * recipe.batch_size),
+                    *_validate(model, validation, spec, device),
+                )
+            )
+            accuracy = curve[-1].val_accuracy
+            progress.set_postfix(loss=f"{curve[-1].train_loss:.3f}", accuracy=f"{accuracy:.4f}")
+    model.to("cpu", memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]
+    seconds = time.perf_counter() - start
+    print(f"{label}: {recipe.epochs} epochs in {seconds:.1f} s, validation {accuracy:.2%}")
+    return curve
+
+
+def curve_csv(curve: list[Epoch]) -> str:
+    """The curve as CSV for `dvc plots`."""
+    rows = [asdict(epoch) for epoch in curve]
+    lines = [",".join(rows[0])]
+    for row in rows:
+        lines.append(",".join(str(v) if isinstance(v, int) else f"{v:.5f}" for v in row.values()))
+    return "\n".join(lines) + "\n"
+
+
+def _validate(
+    model: nn.Sequential, images: Images, spec: InputSpec, device: torch.device
+) -> tuple[float, float]:
+    model.eval()
+    loss, correct = 0.0, 0
+    with torch.no_grad(), parametrize.cached():
+        for start in range(0, len(images), EVALUATION_BATCH):
+            chosen = slice(start, start + EVALUATION_BATCH)
+            target = images.labels[chosen].to(device)
+            logits = model(spec.normalize(images.pixels[chosen].to(device)))
+            loss += F.cross_entropy(logits, target, reduction="sum").item()
+            correct += int((logits.argmax(1) == target).sum())
+    return loss / len(images), correct / len(images)
+
+
+def _has_convolution(model: nn.Sequential) -> bool:
+    return any(isinstance(module, nn.Conv2d) for module in model)
+
+
+def _parameter_groups(model: nn.Sequential, weight_decay: float) -> list[dict[str, object]]:
+    matrices = [p for p in model.parameters() if p.dim() > 1]
+    vectors = [p for p in model.parameters() if p.dim() <= 1]
+    return [
+        {"params": matrices, "weight_decay": weight_decay},
+        {"params": vectors, "weight_decay": 0.0},
+    ]
+
+
+def _warmup_cosine(steps: int, warmup: float) -> Callable[[int], float]:
+    rising = max(1, int(warmup * steps))
+
+    def factor(step: int) -> float:
+        if step < rising:
+            return (step + 1) / rising
+        return 0.5 * (1 + cos(pi * (step - rising) / max(1, steps - rising)))
+
+    return factor
+
+
+def _distillation(logits: Tensor, taught: Tensor) -> Tensor:
+    divergence = F.kl_div(
+        F.log_softmax(logits / DISTILL_TEMPERATURE, 1),
+        F.log_softmax(taught / DISTILL_TEMPERATURE, 1),
+        reduction="batchmean",
+        log_target=True,
+    )
+    return divergence * DISTILL_TEMPERATURE**2
