@@ -1,0 +1,96 @@
+"""A quantized network as the layers that inference executes, BatchNorm and Dropout gone."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from tritbench.models import describe
+from tritbench.quantize import Quantized
+
+BatchNorm = nn.BatchNorm1d | nn.BatchNorm2d
+
+
+@dataclass(frozen=True)
+class PackedLayer:
+    """One step of inference.
+
+    Attributes:
+        about: plain JSON, `type` and what the type needs: linear (in, out), conv2d (in, out,
+            kernel, stride, padding), affine (features), maxpool2d, avgpool2d (kernel, stride),
+            relu, flatten.
+        arrays: of linear and conv2d: trits int8 [out, inputs], scale float32 [rows, groups] and
+            bias float32 [out]; of affine: scale and bias float32 [features]; else none.
+    """
+
+    about: dict[str, Any]
+    arrays: dict[str, NDArray[Any]] = field(default_factory=dict)
+
+
+def fold(quantized: Quantized) -> list[PackedLayer]:
+    """Fold each BatchNorm into the scale and bias of the weights before it, in float64.
+
+    A BatchNorm that does not follow Linear or Conv2d becomes an `affine` layer of its own.
+    """
+    steps = [
+        (name, module, about)
+        for (name, module), about in zip(
+            quantized.model.named_children(), describe(quantized.model), strict=True
+        )
+        if about["type"] != "dropout"
+    ]
+    layers: list[PackedLayer] = []
+    folded_into: nn.Module | None = None
+    for position, (name, module, about) in enumerate(steps):
+        following = steps[position + 1][1] if position + 1 < len(steps) else None
+        if isinstance(module, nn.Linear | nn.Conv2d):
+            norm = following if isinstance(following, BatchNorm) else None
+            layers.append(_weight_layer(quantized, name, module, about, norm))
+            folded_into = norm
+        elif isinstance(module, BatchNorm):
+            if module is not folded_into:
+                scale, shift = _affine(module)
+                about = {"type": "affine", "features": module.num_features}
+                arrays = {"scale": _float32(scale), "bias": _float32(shift)}
+                layers.append(PackedLayer(about, arrays))
+        else:
+            layers.append(PackedLayer(about))
+    return layers
+
+
+def _weight_layer(
+    quantized: Quantized,
+    name: str,
+    module: nn.Linear | nn.Conv2d,
+    about: dict[str, Any],
+    norm: BatchNorm | None,
+) -> PackedLayer:
+    weight = quantized.weights[name]
+    scale = weight.scale.double().numpy()
+    outputs = len(weight.trits)
+    bias = np.zeros(outputs) if module.bias is None else module.bias.detach().double().numpy()
+    if norm is not None:
+        gain, shift = _affine(norm)
+        scale = scale * gain[:, None]
+        bias = bias * gain + shift
+    about = {key: value for key, value in about.items() if key != "bias"}
+    about["group_size"] = weight.group_size
+    trits = weight.trits.flatten(1).numpy()
+    return PackedLayer(about, {"trits": trits, "scale": _float32(scale), "bias": _float32(bias)})
+
+
+def _affine(norm: BatchNorm) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """BatchNorm in evaluation as x × gain + shift."""
+    weight, bias, mean, variance = (
+        t.detach().double().numpy()
+        for t in (norm.weight, norm.bias, norm.running_mean, norm.running_var)
+        if isinstance(t, Tensor)
+    )
+    gain = weight / np.sqrt(variance + norm.eps)
+    return gain, bias - mean * gain
+
+
+def _float32(values: NDArray[np.float64]) -> NDArray[np.float32]:
+    return np.ascontiguousarray(values, dtype=np.float32)

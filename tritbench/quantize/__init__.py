@@ -1,0 +1,15 @@
+"""From float weights to trits and scales: PTQ methods and QAT parametrizations."""
+
+from tritbench.quantize.ptq import quantize_ptq
+from tritbench.quantize.qat import train_qat, train_ternary
+from tritbench.quantize.ternary import Quantized, TernaryWeight
+from tritbench.quantize.trits import quantize_to_trits
+
+__all__ = [
+    "Quantized",
+    "TernaryWeight",
+    "quantize_ptq",
+    "quantize_to_trits",
+    "train_qat",
+    "train_ternary",
+]

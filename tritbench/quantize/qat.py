@@ -1,0 +1,158 @@
+"""Quantization-aware training: fake-quantized weights under the ordinary training loop."""
+
+import copy
+import dataclasses
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from tritbench.data import Images
+from tritbench.models import InputSpec, describe, weight_layers
+from tritbench.params import QatParams, QuantizeParams
+from tritbench.quantize.ternary import Quantized, TernaryWeight, require_finite, ternarize
+from tritbench.train import Epoch, Recipe, fit
+
+
+class StraightThrough(nn.Module):
+    """A parametrization of `weight`: ternary forward, identity backward (TWN, arXiv 1605.04711).
+
+    `threshold` is the present one: the training loop raises it during warm-up. Stochastic
+    rounding is for training only; in evaluation mode the weight is what will be packed.
+    """
+
+    def __init__(self, settings: QuantizeParams, stochastic: bool = False) -> None:
+        super().__init__()
+        self.settings = settings
+        self.threshold = settings.threshold
+        self.stochastic = stochastic
+
+    def ternary(self, weight: Tensor) -> TernaryWeight:
+        """The present trits and scales of the float weight."""
+        noise = torch.rand_like(weight) if self.stochastic and self.training else None
+        return ternarize(weight, self.settings, self.threshold, noise)
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """The dequantized ternary weight, with the gradient of `weight` itself."""
+        with torch.no_grad():
+            difference = self.ternary(weight).dequantize() - weight
+        return weight + difference
+
+
+METHODS: dict[str, type[StraightThrough]] = {"ste": StraightThrough}
+
+
+def fake_quantize(module: nn.Module, settings: QuantizeParams, qat: QatParams) -> StraightThrough:
+    """Put `qat.method`'s parametrization on any module's `weight` and return it."""
+    parametrization = METHODS[qat.method](settings, qat.stochastic_rounding)
+    parametrize.register_parametrization(module, "weight", parametrization)
+    return parametrization
+
+
+def train_qat(
+    model: nn.Sequential,
+    train: Images,
+    validation: Images,
+    spec: InputSpec,
+    settings: QuantizeParams,
+    qat: QatParams,
+    recipe: Recipe,
+    teacher: nn.Sequential | None = None,
+    label: str = "qat",
+) -> tuple[Quantized, list[Epoch]]:
+    """Train a ternary network from a float one, which stays as it is.
+
+    Args:
+        model: float network; its weights are the start.
+        train: uint8 pixels and labels.
+        validation: scored after each epoch.
+        spec: how pixels are normalized.
+        settings: threshold, reference, granularity, backend.
+        qat: method, epochs, learning rate and options.
+        recipe: the FP32 recipe; `qat` overrides epochs, learning rate and distillation.
+        teacher: where qat.distill is above 0, the trained float network to follow.
+        label: what the progress bar says.
+
+    Raises:
+        TritbenchError: naming a weight that is not finite, or as `fit`.
+    """
+    student = copy.deepcopy(model)
+    layers = weight_layers(student)
+    for name, module in layers.items():
+        require_finite(module.weight, f"{name}.weight")
+    parametrizations = {n: fake_quantize(m, settings, qat) for n, m in layers.items()}
+
+    def warm_up(step: int, _steps: int) -> None:
+        reached = min(1.0, (step + 1) / qat.threshold_warmup) if qat.threshold_warmup else 1.0
+        for parametrization in parametrizations.values():
+            parametrization.threshold = settings.threshold * reached
+
+    recipe = dataclasses.replace(
+        recipe, epochs=qat.epochs, learning_rate=qat.learning_rate, distill=qat.distill
+    )
+    curve = fit(student, train, validation, spec, recipe, teacher, warm_up, label)
+    weights = {}
+    for name, parametrization in parametrizations.items():
+        parametrization.threshold = settings.threshold
+        originals = layers[name].parametrizations["weight"]  # type: ignore[index]
+        with torch.no_grad():
+            weights[name] = parametrization.ternary(originals.original)  # type: ignore[union-attr]
+            parametrize.remove_parametrizations(layers[name], "weight")
+            layers[name].weight.copy_(weights[name].dequantize())
+    return Quantized(student, weights), curve
+
+
+def train_ternary(
+    model: nn.Sequential,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    threshold: float = 0.7,
+    epochs: int = 3,
+    learning_rate: float = 0.001,
+    batch_size: int = 128,
+    threshold_warmup: int = 0,
+    stochastic_rounding: bool = False,
+    seed: int = 0,
+) -> Quantized:
+    """Quantization-aware training of any packable network on two tensors.
+
+    Args:
+        model: nn.Sequential of the layers that can be packed; stays as it is.
+        images: uint8 [n, c, h, w], or float in 0..1.
+        labels: int64 [n].
+        threshold: of the mean absolute weight of each output channel.
+        epochs, learning_rate, batch_size, seed: of the training loop.
+        threshold_warmup: steps in which the threshold rises to its value.
+        stochastic_rounding: round weights at random in training.
+
+    Raises:
+        TritbenchError: naming layers that cannot be packed.
+
+    >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+    >>> images = torch.tensor([[0, 0, 255, 255], [255, 255, 0, 0]] * 64).byte().view(-1, 1, 2, 2)
+    >>> labels = torch.tensor([0, 1] * 64)
+    >>> ternary = train_ternary(model, images, labels, epochs=5, learning_rate=0.1)
+    qat: 5 epochs in ... s, validation 100.00%
+    >>> set(ternary.weights["1"].trits.unique().tolist()) <= {-1, 0, 1}
+    True
+    """
+    describe(model)
+    pixels = images.float() / 255 if images.dtype == torch.uint8 else images
+    shape = (int(images.shape[1]), int(images.shape[2]), int(images.shape[3]))
+    spec = InputSpec(shape, float(pixels.mean()), float(pixels.std()))
+    settings = QuantizeParams(
+        threshold=threshold, reference="absmean", granularity="channel", backend="native"
+    )
+    qat = QatParams(
+        method="ste",
+        start="fp32",
+        epochs=epochs,
+        learning_rate=learning_rate,
+        distill=0.0,
+        threshold_warmup=threshold_warmup,
+        stochastic_rounding=stochastic_rounding,
+    )
+    recipe = Recipe(epochs, learning_rate, batch_size, seed=seed)
+    data = Images(images, labels)
+    return train_qat(model, data, data, spec, settings, qat, recipe)[0]
