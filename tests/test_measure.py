@@ -1,0 +1,125 @@
+import csv
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from tritbench.errors import TritbenchError
+from tritbench.measure.accuracy import agreement, confusion, predict, score
+from tritbench.measure.latency import interleaved
+from tritbench.measure.machine import fingerprint
+from tritbench.measure.rows import COLUMNS, append_rows, metrics_json, rows_csv
+
+
+def row(**changes):
+    floats = ("accuracy", "latency", "test_", "speedup", "compression", "zeros", "agreement")
+    values = {key: 0.123456789 if key.startswith(floats) else 7 for key in COLUMNS}
+    return values | {"model": "mlp", "mode": "ptq", "batch_size": 1} | changes
+
+
+def test_a_score_has_its_wilson_interval_and_cross_entropy():
+    logits = torch.tensor([[2.0, 0.0]] * 10)
+    found = score(logits, torch.tensor([0] * 8 + [1] * 2))
+    assert (found.correct, found.total, found.accuracy) == (8, 10, 0.8)
+    assert found.low == pytest.approx(0.4902, abs=1e-4)
+    assert found.high == pytest.approx(0.9433, abs=1e-4)
+    small = torch.tensor(1 + torch.e**-2).log().item()
+    assert found.loss == pytest.approx(0.8 * small + 0.2 * (2 + small), abs=1e-6)
+
+
+def test_agreement_and_confusion_count_classes():
+    first, second = torch.eye(3), torch.eye(3)[[0, 2, 2]]
+    assert agreement(first, second) == pytest.approx(2 / 3)
+    counts = confusion(torch.tensor([0, 2, 2]), torch.tensor([0, 1, 2]), 3)
+    assert counts.tolist() == [[1, 0, 0], [0, 0, 1], [0, 0, 1]]
+
+
+def test_logits_that_are_not_finite_name_the_model():
+    def broken(images):
+        return torch.full((len(images), 2), float("nan"))
+
+    with pytest.raises(TritbenchError, match="mine: NaN or infinite logits for 3 of 3"):
+        predict(broken, torch.zeros(3, 1, 2, 2, dtype=torch.uint8), "mine")
+
+
+def test_modes_are_timed_in_rounds_of_a_changing_order():
+    calls = []
+
+    def model(name):
+        def call(images):
+            calls.append(name)
+            return images.sum()  # slow enough or not, the order is what counts
+
+        return call
+
+    names = ["fp32", "ptq", "qat"]
+    threads = torch.get_num_threads()
+    taken = interleaved(
+        {name: model(name) for name in names},
+        torch.zeros(500_000),
+        threads=1,
+        min_run_time=0.0,
+        min_runs=12,
+    )
+    assert torch.get_num_threads() == threads
+    assert all(latency.runs == 12 for latency in taken.values())
+    assert all(0 < latency.median_s <= latency.p95_s for latency in taken.values())
+    # The blocks at the end, one for each model and round, after the warm-up's.
+    blocks = [name for i, name in enumerate(calls) if i == 0 or calls[i - 1] != name]
+    assert len(set(map(tuple, (blocks[i : i + 3] for i in range(3, len(blocks) - 3))))) > 2
+
+
+def test_the_fingerprint_is_stable_and_made_without_pytorch():
+    code = (
+        "import sys; from tritbench.measure.machine import fingerprint;"
+        "print(fingerprint()['id'], 'torch' in sys.modules)"
+    )
+    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout
+    assert output.split() == [fingerprint()["id"], "False"]
+
+
+def test_rows_are_rounded_to_their_precision():
+    header, values = list(csv.reader(rows_csv([row(zeros=None)]).splitlines()))
+    assert tuple(header) == COLUMNS
+    found = dict(zip(header, values, strict=True))
+    assert found["accuracy"] == "0.12346"
+    assert found["latency_s"] == "0.1235"
+    assert found["speedup"] == "0.123"
+    assert found["zeros"] == ""
+
+
+def test_metrics_are_nested_by_model_and_mode_with_timings_apart():
+    metrics = metrics_json([row(), row(batch_size=128), row(mode="fp32", zeros=None)])
+    assert metrics["accuracy"]["mlp"]["ptq"]["test_accuracy"] == 0.12346
+    assert "zeros" not in metrics["storage"]["mlp"]["fp32"]
+    assert set(metrics["latency"]["mlp"]["ptq"]) == {"batch_1", "batch_128"}
+    assert "latency_s" not in metrics["accuracy"]["mlp"]["ptq"]
+
+
+def test_two_processes_may_append_at_the_same_time(tmp_path):
+    path = tmp_path / "runs.csv"
+    code = (
+        "import sys; from pathlib import Path;"
+        "from tritbench.measure.rows import COLUMNS, append_rows;"
+        "row = dict.fromkeys(COLUMNS, 'x' * 50);"
+        f"[append_rows(Path({str(path)!r}), [row]) for _ in range(25)]"
+    )
+    processes = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(4)]
+    assert [process.wait() for process in processes] == [0] * 4
+    lines = path.read_text().splitlines()
+    assert lines[0] == ",".join(COLUMNS)
+    assert lines[1:] == [",".join(["x" * 50] * len(COLUMNS))] * 100
+
+
+def test_appending_refuses_other_columns_and_starts_on_a_new_line(tmp_path):
+    path = tmp_path / "runs.csv"
+    append_rows(path, [row()])
+    path.write_text(path.read_text() + "mlp,fp32,half a r")
+    append_rows(path, [row()])
+    lines = path.read_text().splitlines()
+    assert lines[2] == "mlp,fp32,half a r"
+    assert lines[3] == lines[1]
+    path.write_text("a,b\n")
+    with pytest.raises(TritbenchError, match=r"runs\.csv: its columns are 'a,b'"):
+        append_rows(path, [row()])

@@ -1,0 +1,55 @@
+"""Which machine this is, as far as it decides how fast things run."""
+
+import hashlib
+import json
+import os
+import platform
+from importlib.metadata import version
+from pathlib import Path
+
+CPUINFO = Path("/proc/cpuinfo")
+# The best instruction set for ternary kernels first.
+ISAS = (
+    ("avx512vnni", {"avx512_vnni", "avx512bw"}),
+    ("avx512", {"avx512bw"}),
+    ("avx2", {"avx2"}),
+    ("neon", {"asimd"}),
+)
+
+
+def fingerprint() -> dict[str, object]:
+    """CPU, cores, instruction set and versions, and `id`: eight hex digits of a hash over them.
+
+    No name of a host, user or path is in it. PyTorch is not imported.
+    """
+    fields = _cpu_fields()
+    features = set((fields.get("flags") or fields.get("Features") or "").split())
+    machine: dict[str, object] = {
+        "cpu": _cpu_name(fields),
+        "cores": len(os.sched_getaffinity(0))
+        if hasattr(os, "sched_getaffinity")
+        else os.cpu_count(),
+        "isa": next((name for name, needed in ISAS if needed <= features), "generic"),
+        "os": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "torch": version("torch"),
+    }
+    digest = hashlib.sha256(json.dumps(machine, sort_keys=True).encode()).hexdigest()
+    return {"id": digest[:8], **machine}
+
+
+def _cpu_fields() -> dict[str, str]:
+    """The first processor's entry in /proc/cpuinfo; empty where there is none."""
+    if not CPUINFO.exists():
+        return {}
+    first = CPUINFO.read_text().partition("\n\n")[0]
+    pairs = (line.partition(":") for line in first.splitlines())
+    return {key.strip(): value.strip() for key, _, value in pairs}
+
+
+def _cpu_name(fields: dict[str, str]) -> str:
+    # A virtual machine says "AMD EPYC" of every generation: family and model tell them apart.
+    name = fields.get("model name") or platform.processor() or platform.machine()
+    keys = ("cpu family", "model", "stepping", "CPU implementer", "CPU part")
+    details = [f"{key.removeprefix('cpu ')} {fields[key]}" for key in keys if key in fields]
+    return f"{name} ({', '.join(details)})" if details else name

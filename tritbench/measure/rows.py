@@ -1,0 +1,127 @@
+"""Measurements as rows of CSV and as metrics for `dvc metrics diff`."""
+
+import csv
+import fcntl
+import io
+import os
+import subprocess
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from tritbench.errors import TritbenchError
+
+Row = dict[str, Any]
+
+COLUMNS = (
+    "model",
+    "mode",
+    "batch_size",
+    "accuracy",
+    "loss",
+    "latency_s",
+    "bytes",
+    "test_accuracy",
+    "test_accuracy_low",
+    "test_accuracy_high",
+    "latency_p95_s",
+    "speedup",
+    "compression",
+    "file_bytes",
+    "bits_per_weight",
+    "zeros",
+    "agreement",
+    "threads",
+    "dataset",
+    "seed",
+    "run_id",
+    "git_rev",
+    "machine",
+    "timestamp",
+)
+METRICS = {
+    "accuracy": (
+        "accuracy",
+        "loss",
+        "test_accuracy",
+        "test_accuracy_low",
+        "test_accuracy_high",
+        "agreement",
+    ),
+    "storage": ("bytes", "file_bytes", "bits_per_weight", "zeros", "compression"),
+    "latency": ("latency_s", "latency_p95_s", "speedup"),
+}
+# Digits beyond a figure's precision are noise in a diff.
+DECIMALS = {"loss": 5, "speedup": 3, "compression": 3, "bits_per_weight": 4} | dict.fromkeys(
+    ("accuracy", "test_accuracy", "test_accuracy_low", "test_accuracy_high", "zeros", "agreement"),
+    5,
+)
+
+
+def rows_csv(rows: Iterable[Row]) -> str:
+    """Header and rows."""
+    return _lines([list(COLUMNS), *(_cells(row) for row in rows)])
+
+
+def append_rows(path: Path, rows: Iterable[Row]) -> None:
+    """Add rows to a CSV file, with a header where it is new; safe when several processes do.
+
+    Raises:
+        TritbenchError: where the file has other columns.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+", newline="") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # released when the file is closed
+        file.seek(0)
+        header = file.readline()
+        lines = [_cells(row) for row in rows]
+        if not header:
+            file.write(_lines([list(COLUMNS), *lines]))
+            return
+        if header.rstrip("\r\n").split(",") != list(COLUMNS):
+            raise TritbenchError(
+                f"{path}: its columns are {header.strip()!r}, expected {','.join(COLUMNS)}"
+            )
+        size = file.seek(0, os.SEEK_END)
+        file.seek(size - 1)
+        # A writer that was killed may have left its last line open.
+        unfinished = file.read(1) != "\n"
+        file.write(("\n" if unfinished else "") + _lines(lines))
+
+
+def metrics_json(rows: Sequence[Row]) -> dict[str, dict[str, Any]]:
+    """The rows as MODEL.MODE.metric, for accuracy, storage and (by batch size) latency."""
+    files: dict[str, dict[str, Any]] = {name: {} for name in METRICS}
+    for row in rows:
+        for name, keys in METRICS.items():
+            values = {key: rounded(key, row[key]) for key in keys if row[key] is not None}
+            modes = files[name].setdefault(row["model"], {}).setdefault(row["mode"], {})
+            modes.update({f"batch_{row['batch_size']}": values} if name == "latency" else values)
+    return files
+
+
+def rounded(column: str, value: Any) -> Any:
+    """A value at the precision that its column has."""
+    if isinstance(value, float) and column.startswith("latency"):
+        return float(f"{value:.4g}")
+    return round(value, DECIMALS[column]) if isinstance(value, float) else value
+
+
+def git_revision(folder: Path) -> str:
+    """Short hash of HEAD, `-dirty` where files differ from it; `unknown` outside a repository."""
+    command = ["git", "describe", "--always", "--dirty", "--exclude", "*"]
+    try:
+        result = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    except FileNotFoundError:
+        return "unknown"
+    return result.stdout.strip() if result.returncode == 0 else "unknown"
+
+
+def _cells(row: Row) -> list[Any]:
+    return [rounded(column, row[column]) for column in COLUMNS]
+
+
+def _lines(rows: Iterable[Sequence[Any]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()

@@ -1,0 +1,312 @@
+"""What `evaluate` and the training stages measured, read from their files and checked."""
+
+import csv
+import json
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from itertools import product
+from pathlib import Path
+from typing import TypeVar
+
+from tritbench.errors import TritbenchError
+
+Number = TypeVar("Number", int, float)
+
+MODES = ("fp32", "ptq", "qat")
+TRAINED_MODES = ("fp32", "qat")
+MACHINE_KEYS = ("id", "cpu", "cores", "isa", "python", "torch")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One model in one mode at one batch size; accuracies and zeros are shares in [0, 1]."""
+
+    model: str
+    mode: str
+    batch_size: int
+    accuracy: float
+    loss: float
+    latency_s: float
+    latency_p95_s: float
+    speedup: float
+    bytes: int
+    file_bytes: int
+    compression: float
+    test_accuracy: float
+    test_accuracy_low: float
+    test_accuracy_high: float
+    bits_per_weight: float | None
+    zeros: float | None
+    threads: int
+    dataset: str
+    seed: int
+    run_id: str
+    git_rev: str
+    machine: str
+    timestamp: str
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One row of a training curve; losses are means over images, accuracies shares."""
+
+    model: str
+    mode: str
+    epoch: int
+    train_loss: float
+    train_accuracy: float
+    val_loss: float
+    val_accuracy: float
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """Test images of one model and mode by class: `counts[actual][predicted]`."""
+
+    model: str
+    mode: str
+    classes: tuple[str, ...]
+    counts: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where the latencies were taken."""
+
+    id: str
+    cpu: str
+    cores: str
+    isa: str
+    python: str
+    torch: str
+
+    @property
+    def text(self) -> str:
+        """One line for a reader."""
+        return (
+            f"{self.cpu}, {self.cores} cores, {self.isa}, "
+            f"Python {self.python}, PyTorch {self.torch} ({self.id})"
+        )
+
+
+@dataclass(frozen=True)
+class Results:
+    """Everything that the report shows; runs ordered by model, mode and batch size."""
+
+    runs: list[Run]
+    epochs: list[Epoch]
+    confusions: list[Confusion]
+    machine: Machine
+    engine: str | None
+
+
+class _Row:
+    """One line of a CSV file; its readers say where a bad value stands."""
+
+    def __init__(self, path: Path, line: int, values: dict[str, str]) -> None:
+        self.path, self.line, self.values = path, line, values
+
+    def text(self, column: str) -> str:
+        if not self.values[column].strip():
+            raise self.bad(column, "text")
+        return self.values[column]
+
+    def one_of(self, column: str, allowed: Sequence[str]) -> str:
+        if self.values[column] not in allowed:
+            raise self.bad(column, f"one of {', '.join(allowed)}")
+        return self.values[column]
+
+    def integer(self, column: str, minimum: int = 0) -> int:
+        number = _parsed(int, self.values[column])
+        if number is None or number < minimum:
+            raise self.bad(column, f"an integer of at least {minimum}")
+        return number
+
+    def number(self, column: str, above: float = -math.inf) -> float:
+        number = _parsed(float, self.values[column])
+        if number is None or not above < number < math.inf:
+            limit = "" if above == -math.inf else f" above {above:g}"
+            raise self.bad(column, f"a finite number{limit}")
+        return number
+
+    def share(self, column: str) -> float:
+        number = _parsed(float, self.values[column])
+        if number is None or not 0 <= number <= 1:
+            raise self.bad(column, "a number from 0 to 1")
+        return number
+
+    def has(self, column: str) -> bool:
+        return bool(self.values[column].strip())
+
+    def bad(self, column: str, expected: str) -> TritbenchError:
+        value = self.values[column]
+        return TritbenchError(
+            f"{self.path}, line {self.line}: {column} = {value!r}: expected {expected}"
+        )
+
+
+def _parsed(kind: type[Number], text: str) -> Number | None:
+    try:
+        return kind(text)
+    except ValueError:
+        return None
+
+
+def read_results(folder: Path, models: Sequence[str]) -> Results:
+    """Read what the report shows of `models` from `folder` (benchmarks/).
+
+    Raises:
+        TritbenchError: naming the file, line, column and value that is wrong or missing.
+    """
+    latency = folder / "latency.json"
+    machine, engine = read_machine(latency)
+    runs = read_runs(folder / "quantization_runs.csv", models)
+    if runs[0].machine != machine.id:
+        raise TritbenchError(
+            f"{latency}: machine.id = {machine.id!r}: expected {runs[0].machine!r}, "
+            "the machine of quantization_runs.csv"
+        )
+    epochs = [
+        epoch
+        for model in models
+        for mode in TRAINED_MODES
+        for epoch in read_epochs(folder / "training" / model / f"{mode}.csv", model, mode)
+    ]
+    pairs = list(dict.fromkeys((run.model, run.mode) for run in runs))
+    return Results(runs, epochs, read_confusions(folder / "confusion.csv", pairs), machine, engine)
+
+
+def read_runs(path: Path, models: Sequence[str]) -> list[Run]:
+    """The rows of quantization_runs.csv for `models`, ordered by model, mode and batch size."""
+    runs: dict[tuple[str, str, int], Run] = {}
+    for row in _rows(path, [field.name for field in fields(Run)]):
+        run = _run(row)
+        first = next(iter(runs.values()), run)
+        # Latencies compare only within one run on one machine, accuracies within one data set.
+        for column in ("dataset", "seed", "run_id", "machine", "threads"):
+            if getattr(run, column) != getattr(first, column):
+                raise row.bad(column, f"{getattr(first, column)!r} as in the rows above")
+        key = (run.model, run.mode, run.batch_size)
+        if key in runs:
+            raise row.bad("batch_size", "each model, mode and batch size once")
+        runs[key] = run
+    modes = [mode for mode in MODES if any(run.mode == mode for run in runs.values())]
+    sizes = sorted({run.batch_size for run in runs.values()})
+    wanted = list(product(models, dict.fromkeys(["fp32", *modes]), sizes))
+    for model, mode, size in wanted or [(models[0], "fp32", 1)]:
+        if (model, mode, size) not in runs:
+            raise TritbenchError(
+                f"{path}: no row for model {model!r}, mode {mode!r}, batch size {size}"
+            )
+    return [runs[key] for key in wanted]
+
+
+def _run(row: _Row) -> Run:
+    return Run(
+        model=row.text("model"),
+        mode=row.one_of("mode", MODES),
+        batch_size=row.integer("batch_size", 1),
+        accuracy=row.share("accuracy"),
+        loss=row.number("loss"),
+        latency_s=row.number("latency_s", above=0),
+        latency_p95_s=row.number("latency_p95_s", above=0),
+        speedup=row.number("speedup", above=0),
+        bytes=row.integer("bytes", 1),
+        file_bytes=row.integer("file_bytes", 1),
+        compression=row.number("compression", above=0),
+        test_accuracy=row.share("test_accuracy"),
+        test_accuracy_low=row.share("test_accuracy_low"),
+        test_accuracy_high=row.share("test_accuracy_high"),
+        bits_per_weight=row.number("bits_per_weight", 0) if row.has("bits_per_weight") else None,
+        zeros=row.share("zeros") if row.has("zeros") else None,
+        threads=row.integer("threads", 1),
+        dataset=row.text("dataset"),
+        seed=row.integer("seed"),
+        run_id=row.text("run_id"),
+        git_rev=row.text("git_rev"),
+        machine=row.text("machine"),
+        timestamp=row.text("timestamp"),
+    )
+
+
+def read_epochs(path: Path, model: str, mode: str) -> list[Epoch]:
+    """The training curve of one model and mode."""
+    epochs = [
+        Epoch(
+            model,
+            mode,
+            row.integer("epoch"),
+            row.number("train_loss"),
+            row.share("train_accuracy"),
+            row.number("val_loss"),
+            row.share("val_accuracy"),
+        )
+        for row in _rows(path, [field.name for field in fields(Epoch)][2:])
+    ]
+    if not epochs:
+        raise TritbenchError(f"{path}: no rows; expected one per epoch")
+    return epochs
+
+
+def read_confusions(path: Path, pairs: Sequence[tuple[str, str]]) -> list[Confusion]:
+    """The confusion matrix of each (model, mode) in `pairs`; a pair of classes without row is 0."""
+    counts: dict[tuple[str, str], Counter[tuple[str, str]]] = {pair: Counter() for pair in pairs}
+    classes: dict[str, None] = {}
+    for row in _rows(path, ["model", "mode", "actual", "predicted", "count"]):
+        pair = (row.text("model"), row.one_of("mode", MODES))
+        cell = (row.text("actual"), row.text("predicted"))
+        if pair in counts:
+            counts[pair][cell] += row.integer("count")
+            classes.update(dict.fromkeys(cell))
+    for pair, cells in counts.items():
+        if not cells:
+            raise TritbenchError(f"{path}: no rows for model {pair[0]!r}, mode {pair[1]!r}")
+    names = tuple(classes)
+    return [
+        Confusion(*pair, names, tuple(tuple(cells[a, p] for p in names) for a in names))
+        for pair, cells in counts.items()
+    ]
+
+
+def read_machine(path: Path) -> tuple[Machine, str | None]:
+    """The machine in latency.json, and the engine of the ternary models if it is named there."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise _missing(path) from None
+    except ValueError as error:
+        raise TritbenchError(f"{path}: not JSON: {error}") from None
+    machine = content.get("machine") if isinstance(content, dict) else None
+    if not isinstance(machine, dict):
+        raise TritbenchError(f"{path}: machine = {machine!r}: expected a mapping")
+    for key in MACHINE_KEYS:
+        if not isinstance(machine.get(key), str | int) or not str(machine[key]).strip():
+            raise TritbenchError(f"{path}: machine.{key} = {machine.get(key)!r}: expected text")
+    engine = content.get("engine")
+    return Machine(**{key: str(machine[key]) for key in MACHINE_KEYS}), engine and str(engine)
+
+
+def _rows(path: Path, columns: Sequence[str]) -> Iterator[_Row]:
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            reader = csv.DictReader(file, strict=True)
+            for column in columns:
+                if column not in (reader.fieldnames or ()):
+                    raise TritbenchError(f"{path}, line 1: no column {column!r}")
+            for values in reader:
+                if None in values or None in values.values():
+                    raise TritbenchError(
+                        f"{path}, line {reader.line_num}: expected {len(reader.fieldnames or ())} "
+                        "values as in the header"
+                    )
+                yield _Row(path, reader.line_num, values)
+    except FileNotFoundError:
+        raise _missing(path) from None
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise TritbenchError(f"{path}: not CSV: {error}") from None
+
+
+def _missing(path: Path) -> TritbenchError:
+    return TritbenchError(f"{path}: no such file; expected what the stages before `report` write")

@@ -1,0 +1,194 @@
+"""The table of results, as Markdown for a review and as plain text for a terminal."""
+
+from collections.abc import Callable, Sequence
+
+from tritbench.report.runs import Machine, Run
+
+MODE_NAMES = {"fp32": "FP32", "ptq": "PTQ", "qat": "QAT"}
+NOTHING = "–"
+
+
+def percent(share: float) -> str:
+    """A share in percent, to the hundredth: one image of a 10,000-image test split.
+
+    >>> percent(0.8912)
+    '89.12%'
+    """
+    return f"{100 * share:.2f}%"
+
+
+def interval(run: Run) -> str:
+    """Test accuracy with its 95% interval."""
+    low, high = 100 * run.test_accuracy_low, 100 * run.test_accuracy_high
+    return f"{percent(run.test_accuracy)} [{low:.2f}, {high:.2f}]"
+
+
+def seconds(value: float) -> str:
+    """A duration with three significant digits.
+
+    >>> seconds(0.0000123), seconds(0.0456), seconds(1.5), seconds(0.00099996)
+    ('12.3 µs', '45.6 ms', '1.50 s', '1.00 ms')
+    """
+    for unit, scale in (("µs", 1e6), ("ms", 1e3)):
+        if value * scale < 999.5:
+            return f"{_three_digits(value * scale)} {unit}"
+    return f"{_three_digits(value)} s"
+
+
+def size(count: int) -> str:
+    """Bytes, in units of 1000.
+
+    >>> size(980), size(31_400), size(2_678_824)
+    ('980 bytes', '31.4 KB', '2.68 MB')
+    """
+    if count < 1000:
+        return f"{count} bytes"
+    unit, scale = ("KB", 1e3) if count < 999_500 else ("MB", 1e6)
+    return f"{_three_digits(count / scale)} {unit}"
+
+
+def times(factor: float) -> str:
+    """A ratio.
+
+    >>> times(15.62), times(0.456)
+    ('15.6×', '0.456×')
+    """
+    return f"{_three_digits(factor)}×"
+
+
+def _three_digits(value: float) -> str:
+    decimals = 3 if value < 0.9995 else 2 if value < 9.995 else 1 if value < 99.95 else 0
+    return f"{value:.{decimals}f}"
+
+
+def by_model_and_mode(runs: Sequence[Run]) -> list[list[Run]]:
+    """The runs grouped by model and mode; each group holds every batch size."""
+    groups: dict[tuple[str, str], list[Run]] = {}
+    for run in runs:
+        groups.setdefault((run.model, run.mode), []).append(run)
+    return list(groups.values())
+
+
+def difference(run: Run, runs: Sequence[Run]) -> str:
+    """Test accuracy against the same model in FP32, in percentage points."""
+    if run.mode == "fp32":
+        return NOTHING
+    fp32 = next(other for other in runs if other.model == run.model and other.mode == "fp32")
+    return f"{100 * (run.test_accuracy - fp32.test_accuracy):+.2f}"
+
+
+def results_table(runs: Sequence[Run]) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of the table that the summary and the page show, unescaped."""
+    header = [
+        "model",
+        "mode",
+        "validation accuracy",
+        "test accuracy [95% interval]",
+        "Δ to FP32 (points)",
+        "bytes",
+        "smaller",
+        "bits/weight",
+        "zeros",
+    ]
+    for run in by_model_and_mode(runs)[0]:
+        header += [f"latency, batch {run.batch_size}", f"speed-up, batch {run.batch_size}"]
+    rows = []
+    for group in by_model_and_mode(runs):
+        run = group[0]
+        row = [
+            run.model,
+            MODE_NAMES[run.mode],
+            percent(run.accuracy),
+            interval(run),
+            difference(run, runs),
+            size(run.bytes),
+            times(run.compression),
+            NOTHING if run.bits_per_weight is None else f"{run.bits_per_weight:.2f}",
+            NOTHING if run.zeros is None else f"{100 * run.zeros:.1f}%",
+        ]
+        for timed in group:
+            row += [seconds(timed.latency_s), times(timed.speedup)]
+        rows.append(row)
+    return header, rows
+
+
+def provenance(runs: Sequence[Run], machine: Machine, engine: str) -> list[tuple[str, str]]:
+    """What the figures hold for: name and value of each circumstance."""
+    run = runs[0]
+    return [
+        ("Data set", run.dataset),
+        ("Machine", machine.text),
+        ("Threads", str(run.threads)),
+        ("Ternary engine", engine),
+        ("Seed", str(run.seed)),
+        ("Run", f"{run.run_id}, {run.timestamp}"),
+        ("Git revision", run.git_rev),
+    ]
+
+
+def escape_markdown(text: str) -> str:
+    """Text as it is, wherever it stands in Markdown: in a table, as a heading.
+
+    >>> escape_markdown("<b>|x_1")
+    '&lt;b&gt;\\\\|x\\\\_1'
+    """
+    text = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return "".join(f"\\{char}" if char in "\\`*_[]#|~$" else char for char in text)
+
+
+def summary_markdown(runs: Sequence[Run], machine: Machine, engine: str, title: str) -> str:
+    """benchmarks/summary.md.
+
+    Args:
+        runs: as `read_runs` returns them.
+        machine: where the latencies were taken.
+        engine: what executed the ternary models.
+        title: the report's.
+    """
+    header, rows = results_table(runs)
+    numeric = len(header) - 2
+    lines = [
+        f"# {escape_markdown(title)}: {escape_markdown(runs[0].dataset)}",
+        "",
+        _markdown_row(header, escape_markdown),
+        _markdown_row([":--"] * 2 + ["--:"] * numeric, str),
+        *(_markdown_row(row, escape_markdown) for row in rows),
+        "",
+        "; ".join(
+            f"{name}: {escape_markdown(value)}" for name, value in provenance(runs, machine, engine)
+        )
+        + ".",
+        "",
+        "Bytes are the stored weights (KB = 1000 bytes); latency is the median of a batch; smaller "
+        "and speed-up are against the same model in FP32, measured in the same run. Intervals are "
+        "Wilson's over the test images; they do not cover what another seed would change.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _markdown_row(cells: Sequence[str], escape: Callable[[str], str]) -> str:
+    return f"| {' | '.join(escape(cell) for cell in cells)} |"
+
+
+def table_text(runs: Sequence[Run]) -> str:
+    """The results in columns of plain text, for the end of a run in a terminal."""
+    header = ["model", "mode", "test accuracy", "Δ points", "bytes", "smaller"]
+    for run in by_model_and_mode(runs)[0]:
+        header += [f"batch {run.batch_size}", "speed-up"]
+    rows = [header]
+    for group in by_model_and_mode(runs):
+        run = group[0]
+        row = [run.model, MODE_NAMES[run.mode], interval(run), difference(run, runs)]
+        row += [size(run.bytes), times(run.compression)]
+        for timed in group:
+            row += [seconds(timed.latency_s), times(timed.speedup)]
+        rows.append(row)
+    widths = [max(len(row[column]) for row in rows) for column in range(len(header))]
+    lines = [f"{runs[0].dataset}, seed {runs[0].seed}, threads {runs[0].threads}", ""]
+    for row in rows:
+        cells = [
+            cell.ljust(width) if column < 2 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines) + "\n"
