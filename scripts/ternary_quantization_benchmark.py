@@ -1,0 +1,145 @@
+"""The whole benchmark in one process, without DVC: train, quantize, measure, append to a CSV.
+
+    python scripts/ternary_quantization_benchmark.py --model mlp --threshold 0.5 --output runs.csv
+
+What no flag sets comes from params.yaml. Each mode is timed beside FP32 and appends its rows as
+soon as it is measured.
+"""
+
+import argparse
+import os
+import tempfile
+import uuid
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from tritbench import data, models, train
+from tritbench.errors import reported
+from tritbench.measure.benchmark import measure_model
+from tritbench.measure.machine import fingerprint
+from tritbench.measure.rows import Row, append_rows, git_revision
+from tritbench.packing import save_trit
+from tritbench.params import Params, load_params, parse_params
+from tritbench.provenance import provenance
+from tritbench.quantize import quantize_ptq, train_qat
+
+ROOT = Path(__file__).parents[1]
+
+
+def arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", default="mlp", help="a name of params.yaml's `model`")
+    parser.add_argument("--data-dir", type=Path, help="folder with the data set's four IDX files")
+    parser.add_argument("--dataset", help="as data.dataset in params.yaml")
+    parser.add_argument("--batch-size", type=int, help="of training")
+    parser.add_argument("--fp32-epochs", type=int)
+    parser.add_argument("--qat-epochs", type=int)
+    parser.add_argument("--threshold", type=float, help="of the reference magnitude, in (0, 1]")
+    parser.add_argument("--device", help="cpu, cuda or auto")
+    parser.add_argument("--latency-iters", type=int, help="timed blocks of calls for each mode")
+    parser.add_argument("--output", type=Path, default=Path("quantization_runs.csv"))
+    return parser.parse_args()
+
+
+def parameters(flags: argparse.Namespace) -> Params:
+    """params.yaml with the flags laid over it, checked as a whole."""
+    content: dict[str, Any] = load_params(ROOT / "params.yaml").model_dump()
+    content["models"] = [flags.model]
+    overrides = [
+        ("data", "dataset", flags.dataset),
+        ("train", "batch_size", flags.batch_size),
+        ("qat", "epochs", flags.qat_epochs),
+        ("quantize", "threshold", flags.threshold),
+        ("train", "device", flags.device),
+        ("evaluate", "min_runs", flags.latency_iters),
+    ]
+    for section, key, value in overrides:
+        if value is not None:
+            content[section][key] = value
+    if flags.fp32_epochs is not None:
+        content["train"]["epochs"][flags.model] = flags.fp32_epochs
+    if flags.latency_iters is not None:
+        content["evaluate"]["min_run_time"] = 1e-9  # the number of runs alone decides
+    return parse_params(content, "command line over params.yaml")
+
+
+def main() -> None:
+    """Run the three modes of one model in a temporary folder."""
+    flags = arguments()
+    params = parameters(flags)
+    if flags.data_dir is not None:
+        variable = data.folder_variable(params.data.dataset)
+        os.environ[variable] = str(flags.data_dir)
+    device = train.use_device(params.train.device, params.train.threads)
+    with tempfile.TemporaryDirectory(prefix="tritbench.") as folder:
+        benchmark(params, flags.model, flags.output, Path(folder), device)
+
+
+def benchmark(params: Params, name: str, output: Path, folder: Path, device: str) -> None:
+    """Train, quantize and measure `name`; artifacts go to `folder`, rows to `output`."""
+    dataset = data.load(
+        data.fetch(params.data, params.seed, into=folder), params.data.validation, params.seed
+    )
+    spec = models.InputSpec(dataset.image_shape, dataset.mean, dataset.std)
+    recipe = train.recipe(params, name, device)
+    about: Row = {
+        "dataset": dataset.name,
+        "seed": params.seed,
+        "run_id": uuid.uuid4().hex[:8],
+        "git_rev": git_revision(ROOT),
+        "machine": fingerprint()["id"],
+        "timestamp": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    paths = {"fp32": folder / "fp32.safetensors"}
+
+    def measure(mode: str) -> None:
+        beside_fp32 = {"fp32": paths["fp32"], mode: paths[mode]}
+        result = measure_model(name, beside_fp32, dataset, params.evaluate, about)
+        rows = [row for row in result.rows if row["mode"] == mode]
+        append_rows(output, rows)
+        for row in rows:
+            print(
+                f"{name} {mode}: test accuracy {row['test_accuracy']:.2%}, "
+                f"{row['bytes']:,} bytes ({row['compression']:.1f}× smaller), "
+                f"batch {row['batch_size']} in {row['latency_s']:.3g} s "
+                f"({row['speedup']:.2f}× FP32's speed)"
+            )
+
+    network = models.build(name, params.model[name], spec.shape, len(dataset.classes), params.seed)
+    train.fit(network, dataset.train, dataset.validation, spec, recipe, label=f"{name} fp32")
+    made = provenance(dataset, params, name, "train")
+    models.save_checkpoint(paths["fp32"], models.Checkpoint(network, spec, dataset.classes, made))
+    measure("fp32")
+
+    images = data.calibration_images(dataset, params.ptq.calibration, params.seed)
+    quantized = quantize_ptq(network, images, spec, params.quantize, params.ptq)
+    paths["ptq"] = folder / "ptq.trit"
+    made = provenance(dataset, params, name, "train", "quantize", "ptq")
+    save_trit(paths["ptq"], quantized, spec, dataset.classes, made)
+    measure("ptq")
+
+    quantized, _ = train_qat(
+        network,
+        dataset.train,
+        dataset.validation,
+        spec,
+        params.quantize,
+        params.qat,
+        recipe,
+        teacher=network,
+        label=f"{name} qat",
+    )
+    paths["qat"] = folder / "qat.trit"
+    made = provenance(dataset, params, name, "train", "quantize", "qat")
+    save_trit(paths["qat"], quantized, spec, dataset.classes, made)
+    measure("qat")
+    print(f"rows appended to {output}")
+
+
+if __name__ == "__main__":
+    with reported("ternary_quantization_benchmark"):
+        main()

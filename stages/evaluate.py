@@ -1,0 +1,68 @@
+"""Measure all models in all modes, in one run on one machine."""
+
+import io
+import json
+import uuid
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+
+from tritbench import data, train
+from tritbench.errors import reported
+from tritbench.files import write_atomic
+from tritbench.measure.accuracy import confusion
+from tritbench.measure.benchmark import measure_model
+from tritbench.measure.machine import fingerprint
+from tritbench.measure.rows import Row, git_revision, metrics_json, rows_csv
+from tritbench.params import Mode, load_params
+
+SUFFIX = {"fp32": "safetensors", "ptq": "trit", "qat": "trit"}
+OUT = Path("benchmarks")
+
+
+def main() -> None:
+    """Write what benchmarks/ says about the artifacts in models/."""
+    params = load_params()
+    train.use_device("cpu", params.evaluate.threads)
+    dataset = data.load(params.data.folder, params.data.validation, params.seed)
+    machine = fingerprint()
+    about: Row = {
+        "dataset": dataset.name,
+        "seed": params.seed,
+        "run_id": uuid.uuid4().hex[:8],
+        "git_rev": git_revision(Path()),
+        "machine": machine["id"],
+        "timestamp": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    rows: list[Row] = []
+    predictions: dict[str, np.ndarray] = {"labels": dataset.test.labels.numpy()}
+    confusions = ["model,mode,actual,predicted,count"]
+    for name in params.models:
+        paths = {m: Path("models") / name / f"{m}.{SUFFIX[m]}" for m in get_args(Mode)}
+        result = measure_model(name, paths, dataset, params.evaluate, about)
+        rows += result.rows
+        for mode, logits in result.test_logits.items():
+            predictions[f"{name}.{mode}"] = logits.numpy()
+            counts = confusion(logits.argmax(1), dataset.test.labels, len(dataset.classes))
+            confusions += [
+                f"{name},{mode},{json.dumps(actual)},{json.dumps(predicted)},{counts[i, j]}"
+                for i, actual in enumerate(dataset.classes)
+                for j, predicted in enumerate(dataset.classes)
+            ]
+    metrics = metrics_json(rows)
+    metrics["latency"] = {"machine": machine, "engine": result.engine, **metrics["latency"]}
+    for name, content in metrics.items():
+        write_atomic(OUT / f"{name}.json", json.dumps(content, indent=2) + "\n")
+    write_atomic(OUT / "quantization_runs.csv", rows_csv(rows))
+    write_atomic(OUT / "confusion.csv", "\n".join(confusions) + "\n")
+    archive = io.BytesIO()
+    np.savez_compressed(archive, **predictions)  # type: ignore[arg-type]
+    write_atomic(OUT / "predictions.npz", archive.getvalue())
+    print(f"evaluate: {OUT}/quantization_runs.csv: {len(rows)} rows, {dataset.name}")
+
+
+if __name__ == "__main__":
+    with reported("evaluate"):
+        main()

@@ -1,0 +1,37 @@
+"""Make one trained network ternary without training: `python stages/quantize_ptq.py MODEL`."""
+
+import sys
+import time
+from pathlib import Path
+
+from tritbench import data, models, train
+from tritbench.errors import reported
+from tritbench.packing import save_trit
+from tritbench.params import load_params
+from tritbench.provenance import provenance
+from tritbench.quantize import quantize_ptq
+
+
+def main(name: str) -> None:
+    """Write models/NAME/ptq.trit."""
+    params = load_params()
+    train.use_device("cpu", params.train.threads)
+    dataset = data.load(params.data.folder, params.data.validation, params.seed)
+    folder = Path("models") / name
+    checkpoint = models.load_checkpoint(folder / "fp32.safetensors")
+    images = data.calibration_images(dataset, params.ptq.calibration, params.seed)
+    start = time.perf_counter()
+    quantized = quantize_ptq(
+        checkpoint.model, images, checkpoint.input, params.quantize, params.ptq
+    )
+    seconds = time.perf_counter() - start
+    path = folder / "ptq.trit"
+    about = provenance(dataset, params, name, "train", "quantize", "ptq")
+    save_trit(path, quantized, checkpoint.input, checkpoint.classes, about)
+    size = path.stat().st_size
+    print(f"quantize_ptq: {path}: {size:,} bytes by {params.ptq.method} in {seconds:.1f} s")
+
+
+if __name__ == "__main__":
+    with reported("quantize_ptq"):
+        main(sys.argv[1])

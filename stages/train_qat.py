@@ -1,0 +1,47 @@
+"""Train one network with ternary weights: `python stages/train_qat.py MODEL`."""
+
+import sys
+from pathlib import Path
+
+from tritbench import data, models, train
+from tritbench.errors import reported
+from tritbench.files import write_atomic
+from tritbench.packing import save_trit
+from tritbench.params import load_params
+from tritbench.provenance import provenance
+from tritbench.quantize import train_qat
+
+
+def main(name: str) -> None:
+    """Write models/NAME/qat.trit and benchmarks/training/NAME/qat.csv."""
+    params = load_params()
+    device = train.use_device(params.train.device, params.train.threads)
+    dataset = data.load(params.data.folder, params.data.validation, params.seed)
+    folder = Path("models") / name
+    checkpoint = models.load_checkpoint(folder / "fp32.safetensors")
+    network = checkpoint.model
+    if params.qat.start == "scratch":
+        shape, classes = checkpoint.input.shape, len(checkpoint.classes)
+        network = models.build(name, params.model[name], shape, classes, params.seed)
+    quantized, curve = train_qat(
+        network,
+        dataset.train,
+        dataset.validation,
+        checkpoint.input,
+        params.quantize,
+        params.qat,
+        train.recipe(params, name, device),
+        teacher=checkpoint.model,
+        label=f"train_qat {name}",
+    )
+    path = folder / "qat.trit"
+    about = provenance(dataset, params, name, "train", "quantize", "qat")
+    save_trit(path, quantized, checkpoint.input, checkpoint.classes, about)
+    write_atomic(Path("benchmarks/training") / name / "qat.csv", train.curve_csv(curve))
+    accuracy, size = curve[-1].val_accuracy, path.stat().st_size
+    print(f"train_qat: {path}: {size:,} bytes, {accuracy:.2%} on validation")
+
+
+if __name__ == "__main__":
+    with reported("train_qat"):
+        main(sys.argv[1])

@@ -1,0 +1,204 @@
+"""The pipeline under DVC itself, in a temporary clone with tiny settings."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from ruamel.yaml import YAML
+from tiny import write_tiny_dataset
+
+from tritbench.files import sha256
+
+ROOT = Path(__file__).parents[1]
+STAGES = ["download", "train_fp32", "quantize_ptq", "train_qat", "evaluate", "report"]
+
+# One worker runs all of this file: its tests share a clone.
+pytestmark = pytest.mark.xdist_group("pipeline")
+
+
+def run(folder, *command, check=True):
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    result = subprocess.run(
+        command,
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert result.returncode == 0 or not check, result.stdout
+    return result.stdout
+
+
+def dvc(folder, *arguments, check=True):
+    return run(folder, sys.executable, "-m", "dvc", *arguments, check=check)
+
+
+def stages_run(output):
+    """The stages that DVC says it ran, with their model."""
+    return set(re.findall(r"Running stage '([\w@-]+)'", output))
+
+
+def make_clone(folder, dataset, models=("linear", "mlp")):
+    """The working tree as a new repository of its own, with tiny parameters."""
+    listed = run(ROOT, "git", "ls-files", "-co", "--exclude-standard").splitlines()
+    for name in listed:
+        results = ("benchmarks/", "dvc.lock", "docs/diagrams/")
+        if (ROOT / name).is_file() and not name.startswith(results):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+    yaml = YAML()
+    params = yaml.load((folder / "params.yaml").read_text())
+    params["models"] = list(models)
+    params["data"] |= {"dataset": f"path:{dataset}", "validation": 60}
+    params["model"]["mlp"]["hidden"] = [16]
+    params["train"] |= {"epochs": {"linear": 1, "mlp": 1}, "batch_size": 16, "threads": 1}
+    params["qat"]["epochs"] = 1
+    params["ptq"]["calibration"] = 64
+    params["evaluate"] |= {"min_run_time": 0.001, "batch_sizes": [1]}
+    with (folder / "params.yaml").open("w") as file:
+        yaml.dump(params, file)
+    run(folder, "git", "init", "-q")
+    run(folder, "git", "config", "user.email", "test@localhost")
+    run(folder, "git", "config", "user.name", "test")
+    commit(folder)
+    return folder
+
+
+def commit(folder):
+    run(folder, "git", "add", "-A")
+    run(folder, "git", "commit", "-q", "-m", "state")
+
+
+def artifacts(folder):
+    """What must not depend on time or interruption: the linear model's files and metrics."""
+    names = ["fp32.safetensors", "ptq.trit", "qat.trit"]
+    metrics = ["accuracy", "storage"]
+    return [sha256(folder / "models/linear" / name) for name in names] + [
+        json.loads((folder / f"benchmarks/{name}.json").read_text())["linear"] for name in metrics
+    ]
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("images") / "toys"
+    write_tiny_dataset(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory, dataset):
+    folder = make_clone(tmp_path_factory.mktemp("clone"), dataset)
+    output = dvc(folder, "repro")
+    ran = stages_run(output)
+    assert {stage.split("@")[0] for stage in ran} == set(STAGES)
+    commit(folder)
+    return folder
+
+
+@pytest.fixture
+def clean(clone):
+    """The clone at its committed state, before and after."""
+    yield clone
+    run(clone, "git", "checkout", "-q", ".")
+    dvc(clone, "checkout", "-q")
+
+
+def test_every_stage_has_a_description():
+    stages = YAML(typ="safe", pure=True).load((ROOT / "dvc.yaml").read_text())["stages"]
+    assert list(stages) == STAGES
+    assert all(stage["desc"] for stage in stages.values())
+
+
+def test_nothing_changed_is_no_work(clean):
+    output = dvc(clean, "repro")
+    assert stages_run(output) == set()
+    assert "up to date" in output
+    assert dvc(clean, "status").strip() == "Data and pipelines are up to date."
+
+
+def test_the_results_carry_the_data_sets_name(clean):
+    for name in (
+        "benchmarks/summary.md",
+        "benchmarks/report.html",
+        "benchmarks/quantization_runs.csv",
+    ):
+        assert "toys" in (clean / name).read_text()
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (
+            "quantize.threshold=0.8",
+            {
+                "quantize_ptq@linear",
+                "quantize_ptq@mlp",
+                "train_qat@linear",
+                "train_qat@mlp",
+                "evaluate",
+                "report",
+            },
+        ),
+        ("qat.learning_rate=0.01", {"train_qat@linear", "train_qat@mlp", "evaluate", "report"}),
+        (
+            "model.mlp.hidden=[12]",
+            {"train_fp32@mlp", "quantize_ptq@mlp", "train_qat@mlp", "evaluate", "report"},
+        ),
+        ("report.title=Other", {"report"}),
+    ],
+)
+def test_a_changed_parameter_reruns_what_depends_on_it(clean, change, expected):
+    assert stages_run(dvc(clean, "exp", "run", "-S", change)) == expected
+
+
+def test_a_misspelt_or_wrong_parameter_does_not_pass(clean):
+    output = dvc(clean, "exp", "run", "-S", "quantize.treshold=0.6", check=False)
+    assert "quantize.treshold" in output or "treshold" in output
+    assert stages_run(output) == set()
+    output = dvc(clean, "exp", "run", "-S", "quantize.threshold=1.6", check=False)
+    assert "quantize.threshold = 1.6: expected less than or equal to 1" in output
+    assert "failed" in output
+
+
+@pytest.mark.parametrize(
+    ("stage", "killer"), [("train_fp32", signal.SIGKILL), ("train_qat", signal.SIGINT)]
+)
+def test_a_killed_stage_is_made_up_for_to_the_same_bytes(clone, tmp_path, dataset, stage, killer):
+    """Also the proof that two cold runs give byte-identical artifacts: nothing is shared."""
+    expected = artifacts(clone)
+    folder = make_clone(tmp_path, dataset, ["linear"])
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dvc", "repro"],
+        cwd=folder,
+        env=os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    victim = wait_for_child(process, f"stages/{stage}.py")
+    time.sleep(1)  # into its imports or its work; wherever it lands, the result must be the same
+    victim.send_signal(killer)
+    process.wait(timeout=60)
+    dvc(folder, "repro")
+    assert artifacts(folder) == expected
+
+
+def wait_for_child(process, script):
+    for _ in range(600):
+        for child in psutil.Process(process.pid).children(recursive=True):
+            try:
+                command = child.cmdline()
+            except psutil.Error:
+                continue
+            if script in command and "python" in Path(command[0]).name:
+                return child
+        time.sleep(0.1)
+    raise AssertionError(f"{script} never ran")
