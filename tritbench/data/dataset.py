@@ -70,9 +70,13 @@ class Dataset:
         return channels, height, width
 
 
+LARGEST_VALIDATION = 6  # one in so many training images
+
+
 def load(folder: Path, validation: int, seed: int) -> Dataset:
     """Load a data set and take `validation` of its training images, by seed, for validation.
 
+    At most a sixth of them is taken, so that a default made for 60,000 images suits smaller sets.
     Every class keeps its share in both parts, up to rounding.
 
     Raises:
@@ -93,7 +97,8 @@ def load(folder: Path, validation: int, seed: int) -> Dataset:
             f"{folder / DESCRIPTION}: describes {about.counts}, image {about.image} and "
             f"{len(about.classes)} classes, but the files hold {found_facts}"
         )
-    kept, held_out = split(train.labels.numpy(), validation, seed)
+    held_out_count = min(validation, len(train) // LARGEST_VALIDATION)
+    kept, held_out = split(train.labels.numpy(), held_out_count, seed)
     kept_images = train.select(torch.from_numpy(kept))
     mean, std = _mean_and_std(kept_images.pixels)
     if std == 0:
@@ -131,7 +136,7 @@ def split(
     sizes = np.bincount(labels)
     if validation < len(sizes):
         raise TritbenchError(
-            f"data.validation = {validation}: expected at least {len(sizes)}, the number of classes"
+            f"data.validation: {validation} images, expected at least {len(sizes)}, one of each class"
         )
     # Largest remainder: every class gets its share rounded down, and those that lost most one more.
     quotas, remainders = np.divmod(validation * sizes.astype(np.int64), len(labels))
@@ -140,7 +145,7 @@ def split(
     bare = np.flatnonzero(quotas >= sizes)
     if len(bare):
         raise TritbenchError(
-            f"data.validation = {validation}: leaves no training image of class {bare[0]}, "
+            f"data.validation: {validation} images leave no training image of class {bare[0]}, "
             f"expected less of the {len(labels)} images"
         )
     order = _permutation(len(labels), _SPLIT, seed)
