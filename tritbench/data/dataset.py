@@ -20,6 +20,7 @@ DESCRIPTION = "dataset.json"
 
 # Streams of random numbers, apart from each other and from the embedded set's 0 and 1.
 _SPLIT, _CALIBRATION = 2, 3
+_ONE_IN = 6  # of all training images, at most, for validation
 
 
 class Description(BaseModel):
@@ -70,9 +71,6 @@ class Dataset:
         return channels, height, width
 
 
-LARGEST_VALIDATION = 6  # one in so many training images
-
-
 def load(folder: Path, validation: int, seed: int) -> Dataset:
     """Load a data set and take `validation` of its training images, by seed, for validation.
 
@@ -97,7 +95,7 @@ def load(folder: Path, validation: int, seed: int) -> Dataset:
             f"{folder / DESCRIPTION}: describes {about.counts}, image {about.image} and "
             f"{len(about.classes)} classes, but the files hold {found_facts}"
         )
-    held_out_count = min(validation, len(train) // LARGEST_VALIDATION)
+    held_out_count = min(validation, len(train) // _ONE_IN)
     kept, held_out = split(train.labels.numpy(), held_out_count, seed)
     kept_images = train.select(torch.from_numpy(kept))
     mean, std = _mean_and_std(kept_images.pixels)
@@ -136,7 +134,8 @@ def split(
     sizes = np.bincount(labels)
     if validation < len(sizes):
         raise TritbenchError(
-            f"data.validation: {validation} images, expected at least {len(sizes)}, one of each class"
+            f"data.validation: {validation} images, expected at least one of each of the "
+            f"{len(sizes)} classes"
         )
     # Largest remainder: every class gets its share rounded down, and those that lost most one more.
     quotas, remainders = np.divmod(validation * sizes.astype(np.int64), len(labels))
