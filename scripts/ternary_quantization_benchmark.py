@@ -2,8 +2,8 @@
 
     python scripts/ternary_quantization_benchmark.py --model mlp --threshold 0.5 --output runs.csv
 
-What no flag sets comes from params.yaml. Each mode is timed beside FP32 and appends its rows as
-soon as it is measured.
+What no flag sets comes from params.yaml. Each mode is timed beside FP32, at the first of
+evaluate.batch_sizes, and appends its row as soon as it is measured.
 """
 
 import argparse
@@ -49,6 +49,7 @@ def parameters(flags: argparse.Namespace) -> Params:
     """params.yaml with the flags laid over it, checked as a whole."""
     content: dict[str, Any] = load_params(ROOT / "params.yaml").model_dump()
     content["models"] = [flags.model]
+    content["evaluate"]["batch_sizes"] = content["evaluate"]["batch_sizes"][:1]
     overrides = [
         ("data", "dataset", flags.dataset),
         ("train", "batch_size", flags.batch_size),
@@ -99,15 +100,14 @@ def benchmark(params: Params, name: str, output: Path, folder: Path, device: str
     def measure(mode: str) -> None:
         beside_fp32 = {"fp32": paths["fp32"], mode: paths[mode]}
         result = measure_model(name, beside_fp32, dataset, params.evaluate, about)
-        rows = [row for row in result.rows if row["mode"] == mode]
-        append_rows(output, rows)
-        for row in rows:
-            print(
-                f"{name} {mode}: test accuracy {row['test_accuracy']:.2%}, "
-                f"{row['bytes']:,} bytes ({row['compression']:.1f}× smaller), "
-                f"batch {row['batch_size']} in {row['latency_s']:.3g} s "
-                f"({row['speedup']:.2f}× FP32's speed)"
-            )
+        row = next(row for row in result.rows if row["mode"] == mode)
+        append_rows(output, [row])
+        print(
+            f"{name} {mode}: test accuracy {row['test_accuracy']:.2%}, "
+            f"{row['bytes']:,} bytes ({row['compression']:.1f}× smaller), "
+            f"batch {row['batch_size']} in {row['latency_s']:.3g} s "
+            f"({row['speedup']:.2f}× FP32's speed)"
+        )
 
     network = models.build(name, params.model[name], spec.shape, len(dataset.classes), params.seed)
     train.fit(network, dataset.train, dataset.validation, spec, recipe, label=f"{name} fp32")

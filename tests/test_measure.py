@@ -9,7 +9,7 @@ from tritbench.errors import TritbenchError
 from tritbench.measure.accuracy import agreement, confusion, predict, score
 from tritbench.measure.latency import interleaved
 from tritbench.measure.machine import fingerprint
-from tritbench.measure.rows import COLUMNS, append_rows, metrics_json, rows_csv
+from tritbench.measure.rows import COLUMNS, append_rows, git_revision, metrics_json, rows_csv
 
 
 def row(**changes):
@@ -123,3 +123,20 @@ def test_appending_refuses_other_columns_and_starts_on_a_new_line(tmp_path):
     path.write_text("a,b\n")
     with pytest.raises(TritbenchError, match=r"runs\.csv: its columns are 'a,b'"):
         append_rows(path, [row()])
+
+
+def test_a_revision_is_dirty_when_more_than_results_differ(tmp_path):
+    assert git_revision(tmp_path) == "unknown"
+    (tmp_path / "benchmarks").mkdir()
+    for name in ("params.yaml", "dvc.lock", "benchmarks/a.csv"):
+        (tmp_path / name).write_text("before")
+    identity = ["-c", "user.email=test@localhost", "-c", "user.name=test"]
+    for command in (["init", "-q"], ["add", "."], [*identity, "commit", "-qm", "state"]):
+        subprocess.run(["git", *command], cwd=tmp_path, check=True)
+    clean = git_revision(tmp_path)
+    assert 7 <= len(clean) <= 12
+    (tmp_path / "dvc.lock").write_text("after")
+    (tmp_path / "benchmarks/a.csv").write_text("after")
+    assert git_revision(tmp_path) == clean
+    (tmp_path / "params.yaml").write_text("after")
+    assert git_revision(tmp_path) == f"{clean}-dirty"

@@ -1,5 +1,6 @@
 """The pipeline under DVC itself, in a temporary clone with tiny settings."""
 
+import hashlib
 import json
 import os
 import re
@@ -24,8 +25,9 @@ STAGES = ["download", "train_fp32", "quantize_ptq", "train_qat", "evaluate", "re
 pytestmark = pytest.mark.xdist_group("pipeline")
 
 
-def run(folder, *command, check=True):
-    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+def run(folder, *command, check=True, **variables):
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    environment = os.environ | {"PATH": path} | variables
     result = subprocess.run(
         command,
         cwd=folder,
@@ -189,6 +191,53 @@ def test_a_killed_stage_is_made_up_for_to_the_same_bytes(clone, tmp_path, datase
     process.wait(timeout=60)
     dvc(folder, "repro")
     assert artifacts(folder) == expected
+
+
+def test_without_a_source_the_benchmark_runs_on_the_embedded_set_and_says_so(tmp_path, dataset):
+    clone = make_clone(tmp_path, dataset, ["linear"])
+    params = (clone / "params.yaml").read_text()
+    (clone / "params.yaml").write_text(params.replace(f"path:{dataset}", "fashion-mnist"))
+    commit(clone)
+    nowhere = "http://127.0.0.1:9"
+    offline = {"FASHION_MNIST_DIR": "", "http_proxy": nowhere, "https_proxy": nowhere}
+    output = run(clone, "tritbench", "run", **offline)
+    assert "NO SOURCE HAS THE DATA SET" in output
+    assert "dvc exp run -S data.dataset=embedded" in output
+    assert "dataset: embedded" in (clone / "params.yaml").read_text()
+    table = output.split("The report:")[0].rsplit("\n\n", 1)[-1]
+    assert "embedded" in output.splitlines()[-2] + table + output
+    assert {"fp32", "ptq", "qat"} == set(re.findall(r"^linear\s+(\w+)", output.lower(), re.M))
+
+
+def test_latencies_of_another_machine_are_measured_again(clean):
+    path = clean / "benchmarks/latency.json"
+    taken = json.loads(path.read_text())
+    here = taken["machine"]["id"]
+    run(clean, "tritbench", "run")
+    assert json.loads(path.read_text()) == taken
+    lock = (clean / "dvc.lock").read_text()
+    old = hashlib.md5(path.read_bytes()).hexdigest()
+    text = path.read_text().replace(here, "00000000")
+    path.write_text(text)
+    (clean / "dvc.lock").write_text(lock.replace(old, hashlib.md5(text.encode()).hexdigest()))
+    output = run(clean, "tritbench", "run")
+    assert "latencies are of another machine (00000000)" in output
+    assert json.loads(path.read_text())["machine"]["id"] == here
+
+
+def test_the_whole_benchmark_runs_in_one_process_without_dvc(clean, dataset, tmp_path):
+    output = tmp_path / "runs.csv"
+    script = "scripts/ternary_quantization_benchmark.py"
+    flags = ["--model", "linear", "--dataset", f"path:{dataset}", "--batch-size", "16"]
+    flags += ["--fp32-epochs", "1", "--qat-epochs", "1", "--threshold", "0.5", "--device", "cpu"]
+    command = [sys.executable, script, *flags, "--latency-iters", "3", "--output", str(output)]
+    for _ in range(2):
+        printed = run(clean, *command)
+        assert all(f"linear {mode}: test accuracy" in printed for mode in ("fp32", "ptq", "qat"))
+    rows = output.read_text().splitlines()
+    assert rows[0].startswith("model,mode,batch_size,accuracy,loss,latency_s,bytes,")
+    assert [row.split(",")[1] for row in rows[1:]] == ["fp32", "ptq", "qat"] * 2
+    assert "threshold = 1.5" in run(clean, *command, "--threshold", "1.5", check=False)
 
 
 def wait_for_child(process, script):

@@ -1,26 +1,34 @@
-"""A data set that trains in a blink: bright bars whose place tells the class, in noise."""
+"""A data set small enough to train on in a moment: a bright bar whose place is the class."""
 
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
+from tritbench.data.dataset import write_description
 from tritbench.data.idx import idx_bytes
 from tritbench.data.names import FILES
+
+Bytes = NDArray[np.uint8]
 
 
 def write_tiny_dataset(
     folder: Path, train: int = 300, test: int = 100, size: int = 8, classes: int = 3
 ) -> Path:
-    """Write four IDX files of size × size images into `folder` and return it."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write the four IDX files and dataset.json; the folder also serves as `path:FOLDER`."""
     random = np.random.default_rng(0)
-    arrays = []
-    for count in (train, test):
-        labels = (np.arange(count) % classes).astype(np.uint8)
-        images = random.integers(0, 100, (count, size, size), dtype=np.uint8)
-        for label, image in zip(labels, images, strict=True):
-            image[size * label // classes : size * (label + 1) // classes] += 100
-        arrays += [images, labels]
+    folder.mkdir(parents=True, exist_ok=True)
+    arrays = [*_draw(random, train, size, classes), *_draw(random, test, size, classes)]
     for file, array in zip(FILES, arrays, strict=True):
         (folder / file).write_bytes(idx_bytes(array))
+    write_description(folder, folder.name, "tiny", [str(label) for label in range(classes)])
     return folder
+
+
+def _draw(random: np.random.Generator, count: int, size: int, classes: int) -> tuple[Bytes, Bytes]:
+    labels = np.arange(count, dtype=np.uint8) % classes
+    images = random.integers(0, 120, (count, size, size), np.uint8)
+    for image, label in zip(images, labels, strict=True):
+        bar = slice(label * size // classes, (label + 1) * size // classes + 1)
+        image[bar] += np.uint8(100)
+    return images, labels

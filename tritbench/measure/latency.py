@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.benchmark import Timer
 
-BLOCK_SECONDS = 200e-6  # long enough that reading the clock does not count
+BLOCK_SECONDS = 500e-6  # long enough that reading the clock does not count
 WARM_UP_BLOCKS = 30  # at most
 
 
@@ -55,11 +55,14 @@ def interleaved(
         calls = {name: _warm_up(timer) for name, timer in timers.items()}
         order = np.random.default_rng(seed)
         seconds: dict[str, list[float]] = {name: [] for name in models}
-        while any(
-            len(s) < min_runs or sum(s) * calls[name] < min_run_time for name, s in seconds.items()
-        ):
+        run_time = dict.fromkeys(models, 0.0)
+        runs = 0
+        while runs < min_runs or min(run_time.values()) < min_run_time:
+            runs += 1
             for name in order.permutation(list(models)):
-                seconds[name].append(timers[name].timeit(calls[name]).median)
+                taken = timers[name].timeit(calls[name]).median
+                seconds[name].append(taken)
+                run_time[name] += taken * calls[name]
     return {name: _summary(taken, calls[name]) for name, taken in seconds.items()}
 
 

@@ -51,6 +51,8 @@ METRICS = {
     "storage": ("bytes", "file_bytes", "bits_per_weight", "zeros", "compression"),
     "latency": ("latency_s", "latency_p95_s", "speedup"),
 }
+# What the pipeline itself changes in a checkout, as git's pathspecs that leave it out.
+WRITTEN = (":!dvc.lock", ":!benchmarks", ":!docs/diagrams")
 # Digits beyond a figure's precision are noise in a diff.
 DECIMALS = {"loss": 5, "speedup": 3, "compression": 3, "bits_per_weight": 4} | dict.fromkeys(
     ("accuracy", "test_accuracy", "test_accuracy_low", "test_accuracy_high", "zeros", "agreement"),
@@ -108,13 +110,19 @@ def rounded(column: str, value: Any) -> Any:
 
 
 def git_revision(folder: Path) -> str:
-    """Short hash of HEAD, `-dirty` where files differ from it; `unknown` outside a repository."""
-    command = ["git", "describe", "--always", "--dirty", "--exclude", "*"]
+    """Short hash of HEAD; `-dirty` where more differs than a run writes; `unknown` without one."""
     try:
-        result = subprocess.run(command, cwd=folder, capture_output=True, text=True)
-    except FileNotFoundError:
+        head = _git(folder, "rev-parse", "--short", "HEAD")
+        changed = _git(folder, "status", "--porcelain", "--untracked-files=no", "--", ".", *WRITTEN)
+    except (FileNotFoundError, subprocess.CalledProcessError):
         return "unknown"
-    return result.stdout.strip() if result.returncode == 0 else "unknown"
+    return f"{head}-dirty" if changed else head
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    command = ["git", *arguments]
+    result = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
+    return result.stdout.strip()
 
 
 def _cells(row: Row) -> list[Any]:
