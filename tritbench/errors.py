@@ -42,5 +42,5 @@ def reported(program: str) -> Iterator[None]:
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.ENOENT):
             raise
-        print(f"{program}: error: {error.strerror}: {error.filename}", file=sys.stderr)
+        print(f"{program}: error: {error.strerror}: {error.filename or error}", file=sys.stderr)
         sys.exit(EXIT_ERROR)
