@@ -2,14 +2,11 @@
 
 import csv
 import json
-import os
 import re
-import runpy
 import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -45,48 +42,31 @@ def write_inputs(folder: Path, models: tuple[str, ...] = ("mlp", "cnn")) -> Path
             for batch in (1, 128):
                 latency = 5e-5 * batch**0.5 * (number + 1) / (4 if ternary else 1)
                 runs.append(
-                    {"model": model, "mode": mode, "batch_size": batch, "accuracy": accuracy + 0.01}
-                    | {
-                        "loss": 0.4,
-                        "latency_s": latency,
-                        "bytes": 170_000 if ternary else 2_678_824,
-                    }
-                    | {"test_accuracy": accuracy, "test_accuracy_low": accuracy - 0.006}
-                    | {"test_accuracy_high": accuracy + 0.005, "latency_p95_s": latency * 1.2}
-                    | {"speedup": 4 if ternary else 1, "compression": 15.76 if ternary else 1}
-                    | {"file_bytes": 171_000, "bits_per_weight": 1.6 if ternary else ""}
-                    | {"zeros": 0.41 if ternary else "", "agreement": 1.0, "threads": 1}
-                    | {"dataset": DATASET, "seed": 7, "run_id": "r1", "git_rev": "0123abcdef-dirty"}
-                    | {"machine": "m1", "timestamp": "2025-01-02T03:04:05Z"}
+                    dict(model=model, mode=mode, batch_size=batch, accuracy=accuracy + 0.01)
+                    | dict(loss=0.4, latency_s=latency, bytes=170_000 if ternary else 2_678_824)
+                    | dict(test_accuracy=accuracy, test_accuracy_low=accuracy - 0.006)
+                    | dict(test_accuracy_high=accuracy + 0.005, latency_p95_s=latency * 1.2)
+                    | dict(speedup=4 if ternary else 1, compression=15.76 if ternary else 1)
+                    | dict(file_bytes=171_000, bits_per_weight=1.6 if ternary else "")
+                    | dict(zeros=0.41 if ternary else "", agreement=1.0, threads=1)
+                    | dict(dataset=DATASET, seed=7, run_id="r1", git_rev="0123abcdef-dirty")
+                    | dict(machine="m1", timestamp="2025-01-02T03:04:05Z")
                 )
             confusion += [
-                {
-                    "model": model,
-                    "mode": mode,
-                    "actual": a,
-                    "predicted": p,
-                    "count": 90 if a == p else 3,
-                }
+                dict(model=model, mode=mode, actual=a, predicted=p, count=90 if a == p else 3)
                 for a in CLASSES
                 for p in CLASSES
             ]
         for mode in ("fp32", "qat"):
             epochs = [
-                {"epoch": e, "train_loss": 1 / e, "train_accuracy": 0.8, "val_loss": 1.1 / e}
-                | {"val_accuracy": 0.7 + e / 20, "lr": 0.1}
+                dict(epoch=e, train_loss=1 / e, train_accuracy=0.8, val_loss=1.1 / e)
+                | dict(val_accuracy=0.7 + e / 20, lr=0.1)
                 for e in (1, 2, 3)
             ]
             write_csv(folder / "training" / model / f"{mode}.csv", epochs)
     write_csv(folder / "quantization_runs.csv", runs)
     write_csv(folder / "confusion.csv", confusion)
-    machine = {
-        "id": "m1",
-        "cpu": "Some CPU",
-        "cores": 4,
-        "isa": "AVX2",
-        "python": "3.11",
-        "torch": "2.13",
-    }
+    machine = dict(id="m1", cpu="Some CPU", cores=4, isa="AVX2", python="3.11", torch="2.13")
     (folder / "latency.json").write_text(json.dumps({"machine": machine, "engine": ENGINE}))
     return folder
 
@@ -210,13 +190,9 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
     ("old", "new", "message"),
     [
         (",speedup,", ",velocity,", "line 1: no column 'speedup'"),
-        (
-            "mlp,fp32,1,0.91,",
-            "mlp,fp32,1,91,",
-            "line 2: accuracy = '91': expected less than or equal to 1",
-        ),
-        (",qat,128,", ",qat,2,", "batch_size ('mlp', 'fp32', 2)"),
-        (",ptq,", ",pqt,", "mode = 'pqt': expected 'fp32', 'ptq' or 'qat'"),
+        ("mlp,fp32,1,0.91,", "mlp,fp32,1,91,", "line 2: accuracy = '91': expected a number from 0"),
+        (",qat,128,", ",qat,2,", "no row for model 'mlp', mode 'fp32', batch size 2"),
+        (",ptq,", ",pqt,", "mode = 'pqt': expected one of fp32, ptq, qat"),
         (",m1,", ",m2,", "machine.id = 'm1': expected 'm2'"),
     ],
 )
@@ -229,31 +205,13 @@ def test_a_wrong_table_is_one_clear_line(tmp_path: Path, old: str, new: str, mes
 
 
 def test_a_model_without_rows_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(TritbenchError, match=r"no row with model.*'linear'"):
+    with pytest.raises(TritbenchError, match="no row for model 'linear'"):
         read_results(write_inputs(tmp_path), ["linear"])
 
 
 def test_stage_fails_in_one_line_without_params(tmp_path: Path) -> None:
     command = [sys.executable, str(ROOT / "stages" / "report.py")]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=environment)
+    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert run.returncode == 1
     assert run.stderr.startswith("report: error: params.yaml: no such file")
     assert run.stderr.count("\n") == 1
-
-
-def test_stage_writes_every_product_with_the_data_set_in_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    write_inputs(tmp_path / "benchmarks")
-    params = SimpleNamespace(models=["mlp", "cnn"], report=SimpleNamespace(title=TITLE))
-    monkeypatch.setattr("tritbench.params.load_params", lambda: params)
-    monkeypatch.chdir(tmp_path)
-    runpy.run_path(str(ROOT / "stages" / "report.py"))["main"]()
-    assert capsys.readouterr().out.count("\n") == 1
-    products = ["benchmarks/summary.md", "benchmarks/report.html"]
-    products += ["docs/diagrams/benchmarks.mermaid.md"]
-    products += [f"benchmarks/figures/training_{metric}.svg" for metric in ("loss", "accuracy")]
-    products += [f"benchmarks/figures/{n}.svg" for n in ("accuracy_bytes", "speedup", "confusion")]
-    for name in products:
-        assert re.search(r"(&lt;|#60;)b", Path(name).read_text(encoding="utf-8")), name
