@@ -2,14 +2,17 @@ import csv
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
+from torch.utils.benchmark import Timer
 
 from tritbench.errors import TritbenchError
 from tritbench.measure.accuracy import agreement, confusion, predict, score
 from tritbench.measure.latency import interleaved
 from tritbench.measure.machine import fingerprint
 from tritbench.measure.rows import COLUMNS, append_rows, git_revision, metrics_json, rows_csv
+from tritbench.measure.storage import Storage, float_storage, ternary_storage
 
 
 def row(**changes):
@@ -43,20 +46,19 @@ def test_logits_that_are_not_finite_name_the_model():
         predict(broken, torch.zeros(3, 1, 2, 2, dtype=torch.uint8), "mine")
 
 
-def test_modes_are_timed_in_rounds_of_a_changing_order():
-    calls = []
+def test_modes_are_timed_in_rounds_of_a_changing_order(monkeypatch):
+    blocks = []
+    timeit = Timer.timeit
 
-    def model(name):
-        def call(images):
-            calls.append(name)
-            return images.sum()  # slow enough or not, the order is what counts
+    def recorded(timer, number):
+        blocks.append(timer._task_spec.description)
+        return timeit(timer, number)
 
-        return call
-
+    monkeypatch.setattr(Timer, "timeit", recorded)
     names = ["fp32", "ptq", "qat"]
     threads = torch.get_num_threads()
     taken = interleaved(
-        {name: model(name) for name in names},
+        dict.fromkeys(names, torch.sum),
         torch.zeros(500_000),
         threads=1,
         min_run_time=0.0,
@@ -65,9 +67,19 @@ def test_modes_are_timed_in_rounds_of_a_changing_order():
     assert torch.get_num_threads() == threads
     assert all(latency.runs == 12 for latency in taken.values())
     assert all(0 < latency.median_s <= latency.p95_s for latency in taken.values())
-    # The blocks at the end, one for each model and round, after the warm-up's.
-    blocks = [name for i, name in enumerate(calls) if i == 0 or calls[i - 1] != name]
-    assert len(set(map(tuple, (blocks[i : i + 3] for i in range(3, len(blocks) - 3))))) > 2
+    assert all(latency.calls >= 1 for latency in taken.values())
+    rounds = [tuple(blocks[-36:][i : i + 3]) for i in range(0, 36, 3)]
+    assert all(sorted(order) == names for order in rounds)
+    assert len(set(rounds)) > 2
+
+
+def test_storage_counts_the_arrays_as_stored_and_the_file(tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(b"x" * 100)
+    trits = np.array([[1, 0, -1, 0, 0]], np.int8)
+    arrays = {"trits": np.zeros((1, 1), np.uint8), "scale": np.ones((1, 1), np.float32)}
+    assert ternary_storage(path, arrays, [trits]) == Storage(5, 100, 8.0, 0.6)
+    assert float_storage(path, weights=10, biases=2) == Storage(48, 100, 38.4, None)
 
 
 def test_the_fingerprint_is_stable_and_made_without_pytorch():
@@ -120,9 +132,20 @@ def test_appending_refuses_other_columns_and_starts_on_a_new_line(tmp_path):
     lines = path.read_text().splitlines()
     assert lines[2] == "mlp,fp32,half a r"
     assert lines[3] == lines[1]
-    path.write_text("a,b\n")
-    with pytest.raises(TritbenchError, match=r"runs\.csv: its columns are 'a,b'"):
-        append_rows(path, [row()])
+    for content in ("a,b\n".encode(), b"\xff\n"):
+        path.write_bytes(content)
+        with pytest.raises(TritbenchError, match=r"runs\.csv: its columns are '"):
+            append_rows(path, [row()])
+        assert path.read_bytes() == content
+
+
+def test_appending_counts_bytes_not_characters(tmp_path):
+    path = tmp_path / "runs.csv"
+    append_rows(path, [row(dataset="größe é")])
+    append_rows(path, [row(dataset="größe é")])
+    lines = path.read_text(encoding="utf-8").splitlines()
+    assert len(lines) == 3
+    assert lines[1] == lines[2]
 
 
 def test_a_revision_is_dirty_when_more_than_results_differ(tmp_path):

@@ -47,7 +47,10 @@ def interleaved(
     """
     timers = {
         name: Timer(
-            "model(images)", globals={"model": model, "images": images}, num_threads=threads
+            "model(images)",
+            globals={"model": model, "images": images},
+            num_threads=threads,
+            description=name,
         )
         for name, model in models.items()
     }

@@ -24,6 +24,8 @@ def fingerprint() -> dict[str, object]:
     """
     fields = _cpu_fields()
     features = set((fields.get("flags") or fields.get("Features") or "").split())
+    if platform.machine() in ("arm64", "aarch64"):
+        features.add("asimd")  # every 64-bit Arm has it, also where /proc/cpuinfo is absent
     machine: dict[str, object] = {
         "cpu": _cpu_name(fields),
         "cores": len(os.sched_getaffinity(0))

@@ -72,23 +72,22 @@ def append_rows(path: Path, rows: Iterable[Row]) -> None:
         TritbenchError: where the file has other columns.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+", newline="") as file:
+    with path.open("a+b") as file:
         fcntl.flock(file, fcntl.LOCK_EX)  # released when the file is closed
         file.seek(0)
-        header = file.readline()
-        lines = [_cells(row) for row in rows]
-        if not header:
-            file.write(_lines([list(COLUMNS), *lines]))
-            return
-        if header.rstrip("\r\n").split(",") != list(COLUMNS):
+        found = file.readline().rstrip(b"\r\n")
+        columns = ",".join(COLUMNS).encode()
+        if found not in (b"", columns):
             raise TritbenchError(
-                f"{path}: its columns are {header.strip()!r}, expected {','.join(COLUMNS)}"
+                f"{path}: its columns are {found.decode(errors='replace')!r}, expected "
+                f"{columns.decode()}"
             )
-        size = file.seek(0, os.SEEK_END)
-        file.seek(size - 1)
-        # A writer that was killed may have left its last line open.
-        unfinished = file.read(1) != "\n"
-        file.write(("\n" if unfinished else "") + _lines(lines))
+        lines = [_cells(row) for row in rows]
+        if not found:
+            lines.insert(0, list(COLUMNS))
+        elif file.seek(-1, os.SEEK_END) and file.read(1) != b"\n":
+            file.write(b"\n")  # a writer that was killed left its last line open
+        file.write(_lines(lines).encode())
 
 
 def metrics_json(rows: Sequence[Row]) -> dict[str, dict[str, Any]]:
