@@ -115,7 +115,7 @@ def benchmark(params: Params, name: str, output: Path, folder: Path, device: str
     models.save_checkpoint(paths["fp32"], models.Checkpoint(network, spec, dataset.classes, made))
     measure("fp32")
 
-    images = data.calibration_images(dataset, params.ptq.calibration, params.seed)
+    images = data.calibration_images(dataset, params.ptq.calibration[name], params.seed)
     quantized = quantize_ptq(network, images, spec, params.quantize, params.ptq)
     paths["ptq"] = folder / "ptq.trit"
     made = provenance(dataset, params, name, "train", "quantize", "ptq")

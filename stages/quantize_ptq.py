@@ -19,7 +19,7 @@ def main(name: str) -> None:
     dataset = data.load(params.data.folder, params.data.validation, params.seed)
     folder = Path("models") / name
     checkpoint = models.load_checkpoint(folder / "fp32.safetensors")
-    images = data.calibration_images(dataset, params.ptq.calibration, params.seed)
+    images = data.calibration_images(dataset, params.ptq.calibration[name], params.seed)
     start = time.perf_counter()
     quantized = quantize_ptq(
         checkpoint.model, images, checkpoint.input, params.quantize, params.ptq

@@ -132,7 +132,7 @@ def test_appending_refuses_other_columns_and_starts_on_a_new_line(tmp_path):
     lines = path.read_text().splitlines()
     assert lines[2] == "mlp,fp32,half a r"
     assert lines[3] == lines[1]
-    for content in ("a,b\n".encode(), b"\xff\n"):
+    for content in (b"a,b\n", b"\xff\n"):
         path.write_bytes(content)
         with pytest.raises(TritbenchError, match=r"runs\.csv: its columns are '"):
             append_rows(path, [row()])

@@ -48,7 +48,7 @@ def quantized(granularity="channel"):
     settings = QuantizeParams(
         threshold=0.5, reference="absmean", granularity=granularity, backend="native"
     )
-    ptq = PtqParams(method="threshold", calibration=16, batchnorm=False)
+    ptq = PtqParams(method="threshold", calibration={}, bias_correction=False, batchnorm=False)
     return quantize_ptq(network(), images(16), SPEC, settings, ptq)
 
 

@@ -26,7 +26,7 @@ def test_all_problems_are_reported_together_by_key(content):
     with pytest.raises(TritbenchError) as error:
         parse_params(content)
     message = str(error.value)
-    assert "quantize.threshold = 1.5: expected less than or equal to 1" in message
+    assert "quantize.threshold = 1.5: expected auto or a number in (0, 1]" in message
     assert "quantise is not a known key" in message
     assert "train.batch_size = '128': expected a valid integer" in message
     assert "qat.epochs is missing" in message

@@ -64,7 +64,7 @@ def make_clone(folder, dataset, models=("linear", "mlp")):
     params["model"]["mlp"]["hidden"] = [16]
     params["train"] |= {"epochs": {"linear": 1, "mlp": 1}, "batch_size": 16, "threads": 1}
     params["qat"]["epochs"] = 1
-    params["ptq"]["calibration"] = 64
+    params["ptq"]["calibration"] = {"linear": 64, "mlp": 64}
     params["evaluate"] |= {"min_run_time": 0.001, "batch_sizes": [1]}
     with (folder / "params.yaml").open("w") as file:
         yaml.dump(params, file)
@@ -167,7 +167,7 @@ def test_a_misspelt_or_wrong_parameter_does_not_pass(clean):
     assert "quantize.treshold" in output or "treshold" in output
     assert stages_run(output) == set()
     output = dvc(clean, "exp", "run", "-S", "quantize.threshold=1.6", check=False)
-    assert "quantize.threshold = 1.6: expected less than or equal to 1" in output
+    assert "quantize.threshold = 1.6: expected auto or a number in (0, 1]" in output
     assert "failed" in output
 
 

@@ -18,7 +18,7 @@ from tritbench.train import Recipe
 
 GOLDEN = Path(__file__).parents[2] / "shared/golden/t81lib.npz"
 SPEC = InputSpec((1, 4, 4), 0.5, 0.25)
-PTQ = PtqParams(method="threshold", calibration=64, batchnorm=True)
+PTQ = PtqParams(method="threshold", calibration={}, bias_correction=True, batchnorm=True)
 
 
 def settings(threshold=0.5, reference="absmean", granularity="channel", backend="native"):
@@ -36,6 +36,7 @@ def qat(**changes):
         "distill": 0.0,
         "threshold_warmup": 0,
         "stochastic_rounding": False,
+        "frozen_epochs": 0,
     }
     return QatParams(**(values | changes))
 

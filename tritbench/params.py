@@ -3,7 +3,14 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    StringConstraints,
+    ValidationError,
+)
 from pydantic import model_validator as whole_model
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 from ruamel.yaml import YAML
@@ -17,6 +24,19 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$")]
 Mode = Literal["fp32", "ptq", "qat"]
+
+PtqMethod = Literal["threshold", "raw", "absmean", "optimal", "gptq", "descent"]
+
+
+def _threshold(value: object) -> float | Literal["auto"]:
+    if value == "auto":
+        return "auto"
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= 1:
+        return float(value)
+    raise PydanticCustomError("expected", "expected auto or a number in (0, 1]")
+
+
+Threshold = Annotated[float | Literal["auto"], PlainValidator(_threshold)]
 
 BUILT_IN_MODELS = ("linear", "mlp", "cnn")
 
@@ -67,7 +87,7 @@ class TrainParams(Section):
 class QuantizeParams(Section):
     """What PTQ and QAT share: where the threshold lies and how many weights share a scale."""
 
-    threshold: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
+    threshold: Threshold
     reference: Literal["raw", "absmax", "absmean"]
     granularity: Annotated[str, StringConstraints(pattern=r"^(tensor|channel|group:[1-9]\d*)$")]
     backend: Literal["native", "t81lib"]
@@ -82,21 +102,23 @@ class QuantizeParams(Section):
 class PtqParams(Section):
     """Post-training quantization."""
 
-    method: Literal["threshold"]
-    calibration: Count
+    method: PtqMethod
+    calibration: dict[Name, Count]
+    bias_correction: bool
     batchnorm: bool
 
 
 class QatParams(Section):
     """Quantization-aware training."""
 
-    method: Literal["ste"]
-    start: Literal["fp32", "scratch"]
+    method: Literal["ste", "ttq", "lsq"]
+    start: Literal["fp32", "scratch"] | PtqMethod
     epochs: Count
     learning_rate: Positive
     distill: Share
     threshold_warmup: Annotated[int, Field(ge=0)]
     stochastic_rounding: bool
+    frozen_epochs: Annotated[int, Field(ge=0)]
 
 
 class EvaluateParams(Section):
@@ -135,7 +157,10 @@ class Params(Section):
             if self.models.count(name) > 1:
                 problems.append((("models",), "each model once", self.models))
             per_model = {"model": self.model} | {
-                f"train.{key}": table for key, table in self.train if isinstance(table, dict)
+                f"{section}.{key}": table
+                for section in ("train", "ptq", "qat")
+                for key, table in getattr(self, section)
+                if isinstance(table, dict)
             }
             for key, table in per_model.items():
                 if name not in table:

@@ -108,16 +108,7 @@ def load(folder: Path, validation: int, seed: int) -> Dataset:
 
 
 def calibration_images(dataset: Dataset, count: int, seed: int) -> torch.Tensor:
-    """Draw training images by seed, without labels: uint8 [count, 1, height, width].
-
-    Raises:
-        TritbenchError: there are fewer training images.
-    """
-    if count > len(dataset.train):
-        raise TritbenchError(
-            f"ptq.calibration = {count}: expected at most {len(dataset.train)}, "
-            f"the training images of {dataset.name}"
-        )
+    """Draw training images by seed, without labels: uint8 [at most count, 1, height, width]."""
     chosen = _permutation(len(dataset.train), _CALIBRATION, seed)[:count]
     return dataset.train.pixels[torch.from_numpy(chosen)]
 

@@ -1,31 +1,117 @@
 """Post-training quantization: no labels, no training, some calibration images."""
 
 import copy
+import dataclasses
 from collections.abc import Callable
-from functools import partial
+from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
 from tritbench.models import InputSpec, weight_layers
 from tritbench.params import PtqParams, QuantizeParams
-from tritbench.quantize.ternary import Quantized, TernaryWeight, require_finite, ternarize
+from tritbench.quantize import rounding
+from tritbench.quantize.gptq import descend, exhaustive, gptq, least_squares, output_error
+from tritbench.quantize.layer import BATCH, Layer
+from tritbench.quantize.predictions import descend_on_predictions, match_predictions
+from tritbench.quantize.ternary import (
+    Quantized,
+    TernaryWeight,
+    references,
+    require_finite,
+    spread,
+)
 
-# A method turns a weight into trits and scales. It may ask for the layer's inputs on the
-# calibration images, as the layers before it, already ternary, produce them.
-Method = Callable[[Tensor, QuantizeParams, Callable[[], Tensor]], TernaryWeight]
-
-BATCH = 256
+# Scales that gptq and descent try, in mean magnitudes; a weight from half its scale on is ±1.
+MULTIPLIERS = (0.5, 0.65, 0.8, 1.0, 1.2, 1.4, 1.7, 2.0, 2.4)
+EXHAUSTIVE_INPUTS = 9  # 3^9 candidates
 
 
-def threshold(
-    weight: Tensor, settings: QuantizeParams, inputs: Callable[[], Tensor]
-) -> TernaryWeight:
-    """Threshold × reference with a least-squares scale (TWN, arXiv 1605.04711)."""
-    return ternarize(weight, settings, settings.threshold)
+@dataclass(frozen=True)
+class Method:
+    """How a layer becomes ternary, and whether the network is matched to FP32's predictions."""
+
+    quantize: Callable[[Layer, QuantizeParams], TernaryWeight]
+    match_predictions: bool = False
 
 
-METHODS: dict[str, Method] = {"threshold": threshold}
+def _threshold(layer: Layer, settings: QuantizeParams) -> TernaryWeight:
+    if settings.threshold != "auto":
+        return rounding.by_threshold(layer.weight, settings, settings.threshold)
+    absmean = settings.model_copy(update={"reference": "absmean"})
+    candidates = []
+    for threshold in rounding.AUTO_THRESHOLDS:
+        ternary = rounding.by_threshold(layer.weight, absmean, threshold)
+        for multiplier in rounding.AUTO_MULTIPLIERS:
+            scaled = dataclasses.replace(ternary, scale=ternary.scale * multiplier)
+            candidates.append(scaled)
+    return _best(layer.weight, layer.moments.hessian, candidates)
+
+
+def _raw(layer: Layer, settings: QuantizeParams) -> TernaryWeight:
+    if settings.threshold != "auto":
+        return rounding.by_raw_threshold(layer.weight, settings, settings.threshold)
+    mean = float(layer.weight.abs().mean())
+    thresholds = [min(1.0, t * mean) for t in rounding.AUTO_THRESHOLDS if t * mean > 0] or [1.0]
+    candidates = [rounding.by_raw_threshold(layer.weight, settings, t) for t in thresholds]
+    return _best(layer.weight, layer.moments.hessian, candidates)
+
+
+def _absmean(layer: Layer, settings: QuantizeParams) -> TernaryWeight:
+    return rounding.by_absmean(layer.weight, settings)
+
+
+def _optimal(layer: Layer, settings: QuantizeParams) -> TernaryWeight:
+    return rounding.by_optimum(layer.weight, settings)
+
+
+def _gptq(layer: Layer, settings: QuantizeParams) -> TernaryWeight:
+    weight, hessian = layer.weight, layer.moments.hessian
+    absmean = references(weight, settings.model_copy(update={"reference": "absmean"}))
+    plain = _threshold(layer, settings)
+    if settings.threshold == "auto":
+        starts = [(absmean * m, absmean * m / 2) for m in MULTIPLIERS]
+    else:
+        starts = [(plain.scale, settings.threshold * references(weight, settings))]
+    candidates = [plain, _with_best_scale(weight, hessian, plain)]
+    for scale, bound in starts:
+        scales, bounds = (spread(m, plain.group_size, weight.shape) for m in (scale, bound))
+        trits = gptq(weight, hessian, scales, bounds).to(torch.int8)
+        found = dataclasses.replace(plain, trits=trits, scale=scale)
+        candidates.append(_with_best_scale(weight, hessian, found))
+    return _best(weight, hessian, candidates)
+
+
+def _descent(layer: Layer, settings: QuantizeParams) -> TernaryWeight:
+    weight, hessian = layer.target, layer.moments.hessian
+    plain = rounding.by_optimum(weight, settings)
+    if weight.shape[1] <= EXHAUSTIVE_INPUTS and settings.granularity == "channel":
+        trits, scale = exhaustive(weight, hessian)
+        best = TernaryWeight(trits.to(torch.int8), scale, plain.group_size)
+    else:
+        candidates = [_descended(weight, hessian, plain)]
+        absmean = references(weight, settings.model_copy(update={"reference": "absmean"}))
+        for multiplier in MULTIPLIERS:
+            scales = spread(absmean * multiplier, plain.group_size, weight.shape)
+            trits = gptq(weight, hessian, scales, scales / 2).to(torch.int8)
+            found = dataclasses.replace(plain, trits=trits, scale=absmean * multiplier)
+            candidates.append(_descended(weight, hessian, found, sweeps=3))
+        best = _descended(weight, hessian, _best(weight, hessian, candidates))
+    if layer.predictions is not None and isinstance(layer.module, nn.Linear):
+        bias = layer.bias(best.dequantize())
+        best = descend_on_predictions(layer.inputs, best, bias, layer.predictions)
+    return best
+
+
+METHODS: dict[str, Method] = {
+    "threshold": Method(_threshold),
+    "raw": Method(_raw),
+    "absmean": Method(_absmean),
+    "optimal": Method(_optimal),
+    "gptq": Method(_gptq),
+    "descent": Method(_descent, match_predictions=True),
+}
 
 
 @torch.no_grad()
@@ -43,29 +129,68 @@ def quantize_ptq(
         calibration: uint8 images [n, c, h, w] from the training split, without labels.
         spec: how they are normalized.
         settings: threshold, reference, granularity, backend.
-        ptq: method, and whether BatchNorm statistics are re-estimated.
+        ptq: method, and which corrections follow it.
 
     Raises:
         TritbenchError: naming a weight that is not finite.
     """
-    model = copy.deepcopy(model).eval()
-    images = spec.normalize(calibration)
-    weights = {}
-    for name, module in weight_layers(model).items():
+    float_model = copy.deepcopy(model).eval()
+    model = copy.deepcopy(float_model)
+    layers = weight_layers(model)
+    for name, module in layers.items():
         require_finite(module.weight, f"{name}.weight")
-        before = model[: int(name)]
-        weights[name] = METHODS[ptq.method](module.weight, settings, partial(before, images))
-        module.weight.copy_(weights[name].dequantize())
-    if ptq.batchnorm:
-        reestimate_batchnorm(model, images)
+    method = METHODS[ptq.method]
+    images = spec.normalize(calibration)
+    if isinstance(model[int(next(iter(layers)))], nn.Conv2d):  # a third faster on CPU
+        images = images.contiguous(memory_format=torch.channels_last)
+        for network in (model, float_model):
+            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    predictions = _run(float_model, images).softmax(1) if method.match_predictions else None
+    positions = [int(name) for name in layers]
+    inputs = float_inputs = _run(_part(model, 0, positions[0]), images)
+    last_convolution = max(
+        (int(n) for n, m in layers.items() if isinstance(m, nn.Conv2d)), default=-1
+    )
+    dense: tuple[int, Tensor] | None = None
+    weights = {}
+    for position, following in pairwise([*positions, len(model)]):
+        if dense is None and position > last_convolution:
+            dense = position, inputs
+        last = position == len(model) - 1
+        module = layers[str(position)]
+        layer = Layer(
+            weight_layers(float_model)[str(position)],
+            inputs,
+            float_inputs,
+            predictions if last else None,
+        )
+        ternary = method.quantize(layer, settings)
+        ternary = dataclasses.replace(ternary, trits=ternary.trits.reshape(module.weight.shape))
+        weights[str(position)] = ternary
+        module.weight.copy_(ternary.dequantize())
+        if ptq.bias_correction and module.bias is not None:
+            module.bias.copy_(layer.bias(module.weight.flatten(1)))
+        if ptq.batchnorm:
+            reestimate_batchnorm(_part(model, position, following), inputs)
+        if following < len(model):
+            inputs = _run(_part(model, position, following), inputs)
+            float_inputs = _run(_part(float_model, position, following), float_inputs)
+    if predictions is not None and dense is not None:
+        start, inputs = dense
+        tail = {name: w for name, w in weights.items() if int(name) >= start}
+        weights |= match_predictions(_part(model, start), tail, inputs, predictions)
+    model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     return Quantized(model, weights)
 
 
 @torch.no_grad()
 def reestimate_batchnorm(model: nn.Sequential, images: Tensor) -> None:
-    """Replace BatchNorm's running statistics by those of `images`, normalized [n, c, h, w]."""
+    """Replace BatchNorm's running statistics by those of `images`, normalized [n, ...]."""
     norms = [m for m in model if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)]
+    if not norms:
+        return
     momenta = [norm.momentum for norm in norms]
+    last = max(i for i, module in enumerate(model) if module in norms)
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum = None  # the plain mean over batches
@@ -73,7 +198,49 @@ def reestimate_batchnorm(model: nn.Sequential, images: Tensor) -> None:
     # Whole batches only: a short last one would weigh as much as the others.
     batch = min(BATCH, len(images))
     for start in range(0, len(images) - batch + 1, batch):
-        model(images[start : start + batch])
+        _part(model, 0, last + 1)(images[start : start + batch])
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
     model.eval()
+
+
+def _part(model: nn.Sequential, start: int, stop: int | None = None) -> nn.Sequential:
+    part = model[start:stop]
+    assert isinstance(part, nn.Sequential)
+    return part
+
+
+def _run(model: nn.Sequential, images: Tensor) -> Tensor:
+    return torch.cat([model(batch) for batch in images.split(BATCH)])
+
+
+def _with_best_scale(weight: Tensor, hessian: Tensor, ternary: TernaryWeight) -> TernaryWeight:
+    """Least-squares scales in the metric of the layer's output error, none negative."""
+    trits = ternary.trits.float()
+    rows = len(ternary.scale)
+    scale = least_squares(weight, hessian, trits, rows, ternary.group_size)
+    signs = spread(scale, ternary.group_size, weight.shape).sign()
+    trits = torch.where(signs < 0, -trits, trits).to(torch.int8)
+    return dataclasses.replace(ternary, trits=trits, scale=scale.abs())
+
+
+def _descended(
+    weight: Tensor, hessian: Tensor, ternary: TernaryWeight, sweeps: int = 20
+) -> TernaryWeight:
+    """Scales, then trits, then scales again, each the best for the other."""
+    ternary = _with_best_scale(weight, hessian, ternary)
+    trits = descend(weight, hessian, ternary.trits.float(), ternary.scales(), sweeps)
+    return _with_best_scale(
+        weight, hessian, dataclasses.replace(ternary, trits=trits.to(torch.int8))
+    )
+
+
+def _best(weight: Tensor, hessian: Tensor, candidates: list[TernaryWeight]) -> TernaryWeight:
+    """Of each output the candidate with the least output error; where scales are shared, of all."""
+    errors = torch.stack([output_error(weight, hessian, c.dequantize()) for c in candidates])
+    if len(candidates[0].scale) == 1:
+        return candidates[int(errors.sum(1).argmin())]
+    chosen, outputs = errors.argmin(0), torch.arange(len(weight))
+    trits = torch.stack([c.trits for c in candidates])[chosen, outputs]
+    scale = torch.stack([c.scale for c in candidates])[chosen, outputs]
+    return dataclasses.replace(candidates[0], trits=trits, scale=scale)

@@ -9,42 +9,26 @@ from torch.nn.utils import parametrize
 
 from tritbench.data import Images
 from tritbench.models import InputSpec, describe, weight_layers
-from tritbench.params import QatParams, QuantizeParams
-from tritbench.quantize.ternary import Quantized, TernaryWeight, require_finite, ternarize
+from tritbench.params import PtqParams, QatParams, QuantizeParams
+from tritbench.quantize.fake import FakeQuantize, LearnedStep, StraightThrough, TrainedScales
+from tritbench.quantize.ptq import quantize_ptq
+from tritbench.quantize.ternary import Quantized, require_finite
 from tritbench.train import Epoch, Recipe, fit
 
+START_IMAGES = 8192  # that a PTQ method looks at where training starts from its result
 
-class StraightThrough(nn.Module):
-    """A parametrization of `weight`: ternary forward, identity backward (TWN, arXiv 1605.04711).
-
-    `threshold` is the present one: the training loop raises it during warm-up. Stochastic
-    rounding is for training only; in evaluation mode the weight is what will be packed.
-    """
-
-    def __init__(self, settings: QuantizeParams, stochastic: bool = False) -> None:
-        super().__init__()
-        self.settings = settings
-        self.threshold = settings.threshold
-        self.stochastic = stochastic
-
-    def ternary(self, weight: Tensor) -> TernaryWeight:
-        """The present trits and scales of the float weight."""
-        noise = torch.rand_like(weight) if self.stochastic and self.training else None
-        return ternarize(weight, self.settings, self.threshold, noise)
-
-    def forward(self, weight: Tensor) -> Tensor:
-        """The dequantized ternary weight, with the gradient of `weight` itself."""
-        with torch.no_grad():
-            difference = self.ternary(weight).dequantize() - weight
-        return weight + difference
+METHODS: dict[str, type[FakeQuantize]] = {
+    "ste": StraightThrough,
+    "ttq": TrainedScales,
+    "lsq": LearnedStep,
+}
 
 
-METHODS: dict[str, type[StraightThrough]] = {"ste": StraightThrough}
-
-
-def fake_quantize(module: nn.Module, settings: QuantizeParams, qat: QatParams) -> StraightThrough:
+def fake_quantize(module: nn.Module, settings: QuantizeParams, qat: QatParams) -> FakeQuantize:
     """Put `qat.method`'s parametrization on any module's `weight` and return it."""
-    parametrization = METHODS[qat.method](settings, qat.stochastic_rounding)
+    weight = module.weight
+    assert isinstance(weight, Tensor)
+    parametrization = METHODS[qat.method](weight, settings, qat.stochastic_rounding)
     parametrize.register_parametrization(module, "weight", parametrization)
     return parametrization
 
@@ -63,7 +47,7 @@ def train_qat(
     """Train a ternary network from a float one, which stays as it is.
 
     Args:
-        model: float network; its weights are the start.
+        model: float network; its weights are the start, or those of the PTQ method in `qat.start`.
         train: uint8 pixels and labels.
         validation: scored after each epoch.
         spec: how pixels are normalized.
@@ -77,26 +61,36 @@ def train_qat(
         TritbenchError: naming a weight that is not finite, or as `fit`.
     """
     student = copy.deepcopy(model)
+    if qat.start != "fp32" and qat.start != "scratch":
+        ptq = PtqParams(method=qat.start, calibration={}, bias_correction=True, batchnorm=True)
+        student = quantize_ptq(model, train.pixels[:START_IMAGES], spec, settings, ptq).model
     layers = weight_layers(student)
     for name, module in layers.items():
         require_finite(module.weight, f"{name}.weight")
     parametrizations = {n: fake_quantize(m, settings, qat) for n, m in layers.items()}
 
-    def warm_up(step: int, _steps: int) -> None:
+    def latent(name: str) -> Tensor:
+        original = layers[name].parametrizations["weight"].original  # type: ignore[index,union-attr]
+        assert isinstance(original, Tensor)
+        return original
+
+    def on_step(step: int, steps: int) -> None:
         reached = min(1.0, (step + 1) / qat.threshold_warmup) if qat.threshold_warmup else 1.0
-        for parametrization in parametrizations.values():
-            parametrization.threshold = settings.threshold * reached
+        freeze = step == steps * (qat.epochs - qat.frozen_epochs) // qat.epochs
+        for name, parametrization in parametrizations.items():
+            parametrization.threshold = parametrization.full_threshold * reached
+            if freeze:
+                parametrization.freeze(latent(name))
 
     recipe = dataclasses.replace(
         recipe, epochs=qat.epochs, learning_rate=qat.learning_rate, distill=qat.distill
     )
-    curve = fit(student, train, validation, spec, recipe, teacher, warm_up, label)
+    curve = fit(student, train, validation, spec, recipe, teacher, on_step, label)
     weights = {}
-    for name, parametrization in parametrizations.items():
-        parametrization.threshold = settings.threshold
-        originals = layers[name].parametrizations["weight"]  # type: ignore[index]
-        with torch.no_grad():
-            weights[name] = parametrization.ternary(originals.original)  # type: ignore[union-attr]
+    with torch.no_grad():
+        for name, parametrization in parametrizations.items():
+            parametrization.threshold = parametrization.full_threshold
+            weights[name] = parametrization.ternary(latent(name))
             parametrize.remove_parametrizations(layers[name], "weight")
             layers[name].weight.copy_(weights[name].dequantize())
     return Quantized(student, weights), curve
@@ -152,6 +146,7 @@ def train_ternary(
         distill=0.0,
         threshold_warmup=threshold_warmup,
         stochastic_rounding=stochastic_rounding,
+        frozen_epochs=0,
     )
     recipe = Recipe(epochs, learning_rate, batch_size, seed=seed)
     data = Images(images, labels)

@@ -1,5 +1,6 @@
 """A ternary weight: trits with a scale for each tensor, output channel or group of inputs."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -19,17 +20,25 @@ class TernaryWeight:
         trits: int8 in {-1, 0, +1}, the weight's shape [out, ...].
         scale: float32 [rows, groups]; rows is 1 (one scale for the tensor) or `out`.
         group_size: input weights of a row that share a scale; the last group may be shorter.
+        negative_scale: of the trits -1, where it is another one (TTQ); else None.
     """
 
     trits: Tensor
     scale: Tensor
     group_size: int
+    negative_scale: Tensor | None = None
+
+    def scales(self) -> Tensor:
+        """The scale of each weight, float32 [out, inputs]."""
+        scales = spread(self.scale, self.group_size, self.trits.shape)
+        if self.negative_scale is None:
+            return scales
+        negative = spread(self.negative_scale, self.group_size, self.trits.shape)
+        return two_sided(self.trits.flatten(1), scales, negative)
 
     def dequantize(self) -> Tensor:
         """float32 in the weight's shape."""
-        flat = self.trits.flatten(1)
-        scale = self.scale.repeat_interleave(self.group_size, 1)[:, : flat.shape[1]]
-        return (flat * scale).reshape(self.trits.shape)
+        return (self.trits.flatten(1) * self.scales()).reshape(self.trits.shape)
 
 
 @dataclass(frozen=True)
@@ -64,6 +73,11 @@ def grouped(weight: Tensor, settings: QuantizeParams) -> tuple[Tensor, Tensor, i
     return padded, lengths, size
 
 
+def ungrouped(pieces: Tensor, shape: torch.Size) -> Tensor:
+    """The inverse of `grouped`: pieces [rows, groups, size] in a weight's shape, padding gone."""
+    return pieces.reshape(shape[0], -1)[:, : shape[1:].numel()].reshape(shape)
+
+
 def ternarize(
     weight: Tensor, settings: QuantizeParams, threshold: float, noise: Tensor | None = None
 ) -> TernaryWeight:
@@ -77,28 +91,56 @@ def ternarize(
             becomes ±1 with probability |w| / (2 × threshold × reference), so that the threshold
             is where both outcomes are equally likely.
     """
-    pieces, lengths, size = grouped(weight, settings)
-    # Sums are taken of weights relative to their peak: huge ones would overflow, tiny ones vanish.
-    peak = pieces.abs().amax(2, keepdim=True)
-    unit = pieces / torch.where(peak > 0, peak, 1)
-    match settings.reference:
-        case "raw":
-            relative = pieces
-        case "absmax":
-            relative = unit
-        case "absmean":
-            mean = unit.abs().sum(2, keepdim=True) / lengths.to(weight.device)[:, None]
-            relative = unit / torch.where(mean > 0, mean, 1)
+    # A power of two keeps the sums of huge weights finite and those of tiny ones above zero.
+    peak = float(weight.detach().abs().amax()) if weight.numel() else 0.0
+    factor = 1.0 if peak == 0 or 1e-15 < peak < 1e15 else 2.0 ** math.floor(math.log2(peak))
+    pieces, _, size = grouped(weight if factor == 1 else weight / factor, settings)
+    if settings.reference == "raw":
+        relative = pieces if factor == 1 else pieces * factor
+    else:
+        reference = references(weight if factor == 1 else weight / factor, settings)[..., None]
+        relative = pieces / torch.where(reference > 0, reference, 1)
     if noise is not None:
         chance = relative.abs() / (2 * threshold)
         likely = chance > grouped(noise, settings)[0]
         trits = torch.where(likely, relative.sign(), 0).to(torch.int8)
     else:
         trits = BACKENDS[settings.backend](relative, threshold)
-    count = (trits != 0).sum(2)
-    scale = (unit * trits).sum(2) / count.clamp(min=1) * peak[..., 0]
-    rows = trits.reshape(len(weight), -1)[:, : weight[0].numel()]
-    return TernaryWeight(rows.reshape(weight.shape), scale, size)
+    count = trits.abs().sum(2).clamp(min=1)
+    scale = (pieces * trits).sum(2) / count * factor
+    return TernaryWeight(ungrouped(trits, weight.shape), scale, size)
+
+
+def references(weight: Tensor, settings: QuantizeParams) -> Tensor:
+    """What a threshold is relative to, for each group [rows, groups]: 1, or the largest or mean
+    magnitude."""
+    pieces, lengths, _ = grouped(weight, settings)
+    match settings.reference:
+        case "raw":
+            return torch.ones_like(pieces[..., 0])
+        case "absmax":
+            return pieces.abs().amax(2)
+        case "absmean":
+            return pieces.abs().sum(2) / lengths.to(weight.device)
+
+
+def two_sided(trits: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
+    """The scale of each trit: `negative` for -1, `positive` for +1 and anything for 0."""
+    # Arithmetic, because comparisons and torch.where are many times slower on CPU.
+    return (positive + negative) / 2 + trits * ((positive - negative) / 2)
+
+
+def per_group(values: Tensor, settings: QuantizeParams) -> Tensor:
+    """The sum of a weight-shaped tensor over each group, [rows, groups]."""
+    return grouped(values, settings)[0].sum(2)
+
+
+def spread(scale: Tensor, group_size: int, shape: torch.Size) -> Tensor:
+    """A value for each group, [rows, groups], as one for each weight, [out, inputs]."""
+    outputs, inputs = shape[0], shape[1:].numel()
+    if scale.shape[1] == 1:
+        return scale.expand(outputs, inputs)
+    return scale.repeat_interleave(group_size, 1)[:, :inputs].expand(outputs, inputs)
 
 
 def require_finite(weight: Tensor, name: str) -> None:

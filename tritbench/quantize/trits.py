@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional as F
 
 from tritbench.errors import TritbenchError
 
@@ -39,8 +40,9 @@ def quantize_to_trits(
         raise ValueError("x is 0-d: expected at least one dimension")
     bound = float(np.float32(threshold))
     if isinstance(x, Tensor):
-        values = x.float()
-        return (values >= bound).to(torch.int8) - (values <= -bound).to(torch.int8)
+        # Several times faster than comparisons: what lies above the float before the bound stays.
+        below = float(np.nextafter(np.float32(bound), np.float32(0)))
+        return F.hardshrink(x.float(), below).sign_().to(torch.int8)
     array = np.asarray(x, dtype=np.float32)
     return (array >= bound).astype(np.int8) - (array <= -bound).astype(np.int8)
 

@@ -1,0 +1,161 @@
+"""Rounding that minimizes a layer's output error, tr(D H Dᵀ) for the weight error D = W - Q.
+
+H is the covariance of the layer's inputs. Trits and scales here are float32 matrices [out, inputs];
+a scale that weights share is repeated for each.
+"""
+
+import itertools
+
+import torch
+from torch import Tensor
+
+from tritbench.quantize.layer import DAMPING
+
+BLOCK = 128
+SWEEPS = 20
+
+
+def gptq(weight: Tensor, hessian: Tensor, scale: Tensor, bound: Tensor) -> Tensor:
+    """Trits, one input after the other, each error pushed into the inputs still to come.
+
+    Inputs with the largest variance come first (GPTQ, arXiv 2210.17323, with activation order; OBQ,
+    arXiv 2208.11580). An input that never varies gets 0 trits.
+
+    Args:
+        weight: float32 [out, inputs].
+        hessian: float32 [inputs, inputs].
+        scale: of each trit, float32 [out or 1, inputs].
+        bound: a magnitude from which a weight becomes ±1, float32 [out or 1, inputs].
+
+    >>> weight = torch.tensor([[0.6, 0.4]])
+    >>> correlated = torch.tensor([[1.0, 0.9], [0.9, 1.0]])
+    >>> gptq(weight, correlated, torch.ones(1, 2), torch.full((1, 2), 0.5))
+    tensor([[1., 0.]])
+    """
+    order = hessian.diagonal().argsort(descending=True, stable=True)
+    dead = hessian.diagonal() <= 0
+    damped = hessian[order][:, order]
+    damping = DAMPING * hessian.diagonal().mean()
+    damped.diagonal().add_(damping if damping > 0 else 1.0)
+    inverse = torch.cholesky_inverse(torch.linalg.cholesky(damped))
+    factor = torch.linalg.cholesky(inverse, upper=True)
+    # One input's weights lie side by side, so that a step reads and writes whole rows.
+    rest = weight.T[order].contiguous()
+    scales, bounds = (m.expand_as(weight).T[order].contiguous() for m in (scale, bound))
+    trits = torch.zeros_like(rest)
+    for start in range(0, len(rest), BLOCK):
+        block = slice(start, min(start + BLOCK, len(rest)))
+        triangle = factor[block, block]
+        inside = rest[block]
+        errors = torch.empty_like(inside)
+        for i in range(len(inside)):
+            row = inside[i]
+            trits[start + i] = row.sign() * (row.abs() >= bounds[start + i])
+            errors[i] = (row - scales[start + i] * trits[start + i]) / triangle[i, i]
+            inside[i + 1 :].addr_(triangle[i, i + 1 :], errors[i], alpha=-1)
+        rest[block.stop :].addmm_(factor[block, block.stop :].T, errors, alpha=-1)
+    found = torch.empty_like(trits)
+    found[order] = trits
+    found[dead] = 0
+    return found.T.contiguous()
+
+
+def descend(
+    weight: Tensor, hessian: Tensor, trits: Tensor, scale: Tensor, sweeps: int = SWEEPS
+) -> Tensor:
+    """Better trits by coordinate descent: each set to its best value given all others, in turn.
+
+    The output error never grows (QuantEase, arXiv 2309.01885).
+
+    Args:
+        weight, trits: float32 [out, inputs].
+        hessian: float32 [inputs, inputs].
+        scale: positive, float32 [out or 1, inputs].
+        sweeps: over all inputs, at most.
+    """
+    scales = scale.expand_as(weight).T.contiguous()
+    current = trits.T.contiguous()
+    residual = hessian @ (weight.T - scales * current)
+    safe = torch.where(scales > 0, scales, 1)
+    for _ in range(sweeps):
+        changed = False
+        for start in range(0, len(current), BLOCK):
+            block = slice(start, min(start + BLOCK, len(current)))
+            square = hessian[block, block]
+            inside, before = residual[block].clone(), current[block].clone()
+            for i in range(len(inside)):
+                curvature = square[i, i]
+                if curvature <= 0:
+                    continue
+                index = start + i
+                best = current[index] + inside[i] / (safe[index] * curvature)
+                best.round_().clamp_(-1, 1)
+                step = scales[index] * (best - current[index])
+                inside.addr_(square[i], step, alpha=-1)
+                current[index] = best
+            moved = scales[block] * (current[block] - before)
+            if moved.any():
+                changed = True
+                residual.addmm_(hessian[:, block], moved, alpha=-1)
+        if not changed:
+            break
+    return current.T.contiguous()
+
+
+def least_squares(
+    weight: Tensor, hessian: Tensor, trits: Tensor, rows: int, group_size: int
+) -> Tensor:
+    """The scales [rows, groups] with the least output error for these trits.
+
+    Args:
+        weight, trits: float32 [out, inputs].
+        hessian: float32 [inputs, inputs].
+        rows: 1, where all outputs share their scales, or `out`.
+        group_size: inputs that share a scale.
+    """
+    groups = trits.split(group_size, 1)
+    starts = range(0, trits.shape[1], group_size)
+    products = [g @ hessian[s : s + g.shape[1]] for s, g in zip(starts, groups, strict=True)]
+    normal = torch.stack(
+        [
+            torch.stack(
+                [
+                    (p[:, s : s + g.shape[1]] * g).sum(1)
+                    for s, g in zip(starts, groups, strict=True)
+                ],
+                1,
+            )
+            for p in products
+        ],
+        1,
+    ).double()
+    wanted = torch.stack([(p * weight).sum(1) for p in products], 1).double()
+    if rows == 1:
+        normal, wanted = normal.sum(0, keepdim=True), wanted.sum(0, keepdim=True)
+    diagonal = normal.diagonal(dim1=1, dim2=2)
+    # A group without a trit has a zero row; it gets scale 0.
+    diagonal += torch.where(diagonal > 0, 1e-9 * diagonal, 1)
+    solution: Tensor = torch.linalg.solve(normal, wanted)
+    return solution.float()
+
+
+def exhaustive(weight: Tensor, hessian: Tensor) -> tuple[Tensor, Tensor]:
+    """The best trits and scales of rows so short that all 3^inputs candidates can be tried.
+
+    Returns:
+        trits float32 [out, inputs] and scales float32 [out, 1], positive.
+    """
+    values = torch.tensor([-1.0, 0.0, 1.0])
+    candidates = torch.tensor(list(itertools.product(values.tolist(), repeat=weight.shape[1])))
+    energy = ((candidates @ hessian) * candidates).sum(1)
+    overlap = (weight @ hessian @ candidates.T).clamp(min=0)
+    energy = torch.where(energy > 0, energy, torch.inf)
+    best = (overlap**2 / energy).argmax(1)
+    scale = overlap.gather(1, best[:, None]) / energy[best][:, None]
+    return candidates[best], scale
+
+
+def output_error(weight: Tensor, hessian: Tensor, quantized: Tensor) -> Tensor:
+    """Each output's mean squared error [out]: dᵀ H d for its row d of the weight error."""
+    difference = weight - quantized
+    return ((difference @ hessian) * difference).sum(1)

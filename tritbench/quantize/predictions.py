@@ -1,0 +1,162 @@
+"""Following the float network's predictions p: less KL(p || softmax(logits)), without labels."""
+
+import dataclasses
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn import functional as F
+
+from tritbench.models import weight_layers
+from tritbench.quantize.ternary import TernaryWeight
+
+IMAGES = 8192  # that scales and biases are fitted on, at most
+BATCH = 2048
+CHANGES = 600  # rounds of trit changes in the last layer, at most
+REFIT = 50  # rounds between two fits of scales and bias
+PAIRED = 256  # most promising changes that are tried in pairs
+
+
+def descend_on_predictions(
+    inputs: Tensor, ternary: TernaryWeight, bias: Tensor, predictions: Tensor
+) -> TernaryWeight:
+    """Change trits of a last Linear, one or two at once, while the predictions come closer to p.
+
+    Each round finds for every class the change of one trit, or of two, that promises most by the
+    second-order expansion of the cross-entropy, and keeps the changes if the cross-entropy falls;
+    if it does not, fewer classes change at once. Scales and bias are fitted in between.
+
+    Args:
+        inputs: float32 [n, in].
+        ternary: weight [classes, in].
+        bias: float32 [classes].
+        predictions: p, float32 [n, classes].
+    """
+    classes, width = ternary.trits.shape
+    variance = predictions * (1 - predictions)
+    hessians = torch.stack([(inputs * v[:, None]).T @ inputs for v in variance.T]) / len(inputs)
+    every = torch.arange(classes)[:, None]
+    since_fit = REFIT
+    for _ in range(CHANGES):
+        if since_fit >= REFIT:
+            since_fit = 0
+            ternary, bias = _fit_last(inputs, ternary, bias, predictions)
+            trits, scales = ternary.trits.float(), ternary.scales()
+            curvature = hessians.diagonal(dim1=1, dim2=2) * scales.square() / 2
+            logits = F.linear(inputs, trits * scales, bias)
+            best = _cross_entropy(logits, predictions)
+        slope = (logits.softmax(1) - predictions).T @ inputs * scales / len(inputs)
+        # What one trit more, and one less, changes in the loss.
+        gains = torch.cat([curvature + slope, curvature - slope], 1)
+        gains[torch.cat([trits > 0, trits < 0], 1)] = torch.inf
+        gain, move = gains.topk(min(PAIRED, 2 * width), 1, largest=False)
+        column, sign = move % width, torch.where(move < width, 1.0, -1.0)
+        step = sign * scales[every, column]
+        mixed = hessians[every[..., None], column[:, :, None], column[:, None, :]]
+        both = gain[:, :, None] + gain[:, None, :] + step[:, :, None] * step[:, None, :] * mixed
+        both[column[:, :, None] == column[:, None, :]] = torch.inf
+        both.diagonal(dim1=1, dim2=2).copy_(gain)  # a pair of one with itself is the one
+        promised, pair = both.flatten(1).min(1)
+        first, second = pair // both.shape[2], pair % both.shape[2]
+        changed = trits.clone()
+        changed[every[:, 0], column[every[:, 0], first]] += sign[every[:, 0], first]
+        two = (first != second).nonzero()[:, 0]
+        changed[two, column[two, second[two]]] += sign[two, second[two]]
+        moved = F.linear(inputs, (changed - trits) * scales)
+        order = promised.argsort(stable=True)
+        order = order[promised[order] < 0]
+        count = len(order)
+        while count > 0:
+            rows = order[:count]
+            tried = logits.clone()
+            tried[:, rows] += moved[:, rows]
+            loss = _cross_entropy(tried, predictions)
+            if loss < best:
+                break
+            count //= 2
+        if count > 0:
+            trits[rows] = changed[rows]
+            ternary = dataclasses.replace(ternary, trits=trits.to(torch.int8))
+            logits, best = tried, loss
+            since_fit += 1
+        elif since_fit > 0:
+            since_fit = REFIT
+        else:
+            break
+    return ternary
+
+
+def _fit_last(
+    inputs: Tensor, ternary: TernaryWeight, bias: Tensor, predictions: Tensor
+) -> tuple[TernaryWeight, Tensor]:
+    """Scales and bias of a last Linear."""
+    layer = nn.Linear(inputs.shape[1], len(bias))
+    layer.bias.copy_(bias)
+    weights = {"0": ternary}
+    weights = match_predictions(nn.Sequential(layer), weights, inputs, predictions, steps=10)
+    return weights["0"], layer.bias.detach().clone()
+
+
+def match_predictions(
+    model: nn.Sequential,
+    weights: dict[str, TernaryWeight],
+    inputs: Tensor,
+    predictions: Tensor,
+    steps: int = 25,
+) -> dict[str, TernaryWeight]:
+    """Fit scales, biases and BatchNorm's affine parameters to the predictions, by L-BFGS.
+
+    Args:
+        model: ends in logits; its biases and BatchNorm parameters change in place, and its weights
+            become the dequantized ones.
+        weights: of its Linear and Conv2d layers, by name; the trits stay.
+        inputs: of the model, float32 [n, ...].
+        predictions: p, float32 [n, classes].
+        steps: of L-BFGS, at most.
+
+    Returns:
+        the weights with their new scales.
+    """
+    inputs, predictions = inputs[:IMAGES], predictions[:IMAGES]
+    gains = {name: torch.ones_like(weight.scale) for name, weight in weights.items()}
+    layers = weight_layers(model)
+    kept = {
+        name: value.detach().clone()
+        for name, value in model.named_parameters()
+        if name not in {f"{layer}.weight" for layer in layers}
+    }
+    variables = [v.requires_grad_() for v in (*gains.values(), *kept.values())]
+    optimizer = torch.optim.LBFGS(variables, max_iter=steps, line_search_fn="strong_wolfe")
+
+    def scaled(name: str) -> TernaryWeight:
+        weight = weights[name]
+        return dataclasses.replace(weight, scale=weight.scale * gains[name])
+
+    def loss() -> float:
+        optimizer.zero_grad()
+        total = 0.0
+        for batch, wanted in zip(inputs.split(BATCH), predictions.split(BATCH), strict=True):
+            with torch.enable_grad():
+                parameters = kept | {
+                    f"{name}.weight": scaled(name).dequantize() for name in weights
+                }
+                logits = functional_call(model, parameters, (batch,))
+                part = F.cross_entropy(logits, wanted, reduction="sum") / len(inputs)
+                part.backward()
+            total += part.item()
+        return total
+
+    optimizer.step(loss)
+    fitted = {
+        name: dataclasses.replace(scaled(name), scale=scaled(name).scale.detach())
+        for name in weights
+    }
+    for name, value in kept.items():
+        model.get_parameter(name).copy_(value)
+    for name, layer in layers.items():
+        layer.weight.copy_(fitted[name].dequantize())
+    return fitted
+
+
+def _cross_entropy(logits: Tensor, predictions: Tensor) -> float:
+    return float(F.cross_entropy(logits, predictions))
