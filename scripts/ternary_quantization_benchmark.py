@@ -119,7 +119,7 @@ def benchmark(params: Params, name: str, output: Path, folder: Path, device: str
     quantized = quantize_ptq(network, images, spec, params.quantize, params.ptq)
     paths["ptq"] = folder / "ptq.trit"
     made = provenance(dataset, params, name, "train", "quantize", "ptq")
-    save_trit(paths["ptq"], quantized, spec, dataset.classes, made)
+    save_trit(paths["ptq"], quantized, spec, dataset.classes, made, params.packing.codec)
     measure("ptq")
 
     quantized, _ = train_qat(
@@ -135,7 +135,7 @@ def benchmark(params: Params, name: str, output: Path, folder: Path, device: str
     )
     paths["qat"] = folder / "qat.trit"
     made = provenance(dataset, params, name, "train", "quantize", "qat")
-    save_trit(paths["qat"], quantized, spec, dataset.classes, made)
+    save_trit(paths["qat"], quantized, spec, dataset.classes, made, params.packing.codec)
     measure("qat")
     print(f"rows appended to {output}")
 

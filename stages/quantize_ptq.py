@@ -27,7 +27,7 @@ def main(name: str) -> None:
     seconds = time.perf_counter() - start
     path = folder / "ptq.trit"
     about = provenance(dataset, params, name, "train", "quantize", "ptq")
-    save_trit(path, quantized, checkpoint.input, checkpoint.classes, about)
+    save_trit(path, quantized, checkpoint.input, checkpoint.classes, about, params.packing.codec)
     size = path.stat().st_size
     print(f"quantize_ptq: {path}: {size:,} bytes by {params.ptq.method} in {seconds:.1f} s")
 

@@ -36,7 +36,7 @@ def main(name: str) -> None:
     )
     path = folder / "qat.trit"
     about = provenance(dataset, params, name, "train", "quantize", "qat")
-    save_trit(path, quantized, checkpoint.input, checkpoint.classes, about)
+    save_trit(path, quantized, checkpoint.input, checkpoint.classes, about, params.packing.codec)
     write_atomic(Path("benchmarks/training") / name / "qat.csv", train.curve_csv(curve))
     accuracy, size = curve[-1].val_accuracy, path.stat().st_size
     print(f"train_qat: {path}: {size:,} bytes, {accuracy:.2%} on validation")

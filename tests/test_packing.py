@@ -3,9 +3,6 @@ import json
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
 from safetensors.numpy import load, save
 from torch import nn
 
@@ -13,7 +10,6 @@ from tritbench import runtime
 from tritbench.errors import TritbenchError
 from tritbench.models import Checkpoint, InputSpec, save_checkpoint
 from tritbench.packing import load_trit, save_trit
-from tritbench.packing.codecs import CODECS
 from tritbench.params import PtqParams, QuantizeParams
 from tritbench.quantize import quantize_ptq
 
@@ -62,29 +58,6 @@ def trit(tmp_path):
     path = tmp_path / "model.trit"
     save_trit(path, quantized(), SPEC, ["a", "b", "c"], {"seed": 0})
     return path
-
-
-@given(
-    hnp.arrays(
-        np.int8, hnp.array_shapes(min_dims=2, max_dims=2, max_side=40), elements=st.integers(-1, 1)
-    )
-)
-@pytest.mark.parametrize("codec", CODECS)
-def test_a_codec_is_its_own_inverse(codec, trits):
-    packed = CODECS[codec].pack(trits)
-    np.testing.assert_array_equal(CODECS[codec].unpack(packed, trits.shape[1]), trits)
-
-
-def test_base3_is_five_trits_a_byte_low_power_first():
-    codec = CODECS["base3"]
-    assert codec.pack(np.array([[1, 1, 1, 1, 1]], np.int8)).tolist() == [[242]]
-    assert codec.pack(np.array([[1, -1, -1, -1, -1]], np.int8)).tolist() == [[2]]
-    with pytest.raises(TritbenchError, match="code 243"):
-        codec.unpack(np.array([[243]], np.uint8), 5)
-    with pytest.raises(TritbenchError, match="padding"):
-        codec.unpack(np.array([[242]], np.uint8), 4)
-    with pytest.raises(TritbenchError, match="expected \\[rows, 2\\]"):
-        codec.unpack(np.array([[1]], np.uint8), 6)
 
 
 @pytest.mark.parametrize("granularity", ["tensor", "channel", "group:4"])

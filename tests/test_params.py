@@ -44,6 +44,7 @@ def test_all_problems_are_reported_together_by_key(content):
         ("ptq", "method", "magic"),
         ("qat", "method", "magic"),
         ("qat", "distill", 2.0),
+        ("packing", "codec", "zip"),
         ("evaluate", "batch_sizes", []),
         ("train", "device", "tpu"),
         ("train", "threads", True),

@@ -99,6 +99,12 @@ class QatParams(Section):
     stochastic_rounding: bool
 
 
+class PackingParams(Section):
+    """How trits are stored in .trit files."""
+
+    codec: Literal["base3", "2bit", "entropy", "t81"]
+
+
 class EvaluateParams(Section):
     """How latency is measured."""
 
@@ -125,6 +131,7 @@ class Params(Section):
     quantize: QuantizeParams
     ptq: PtqParams
     qat: QatParams
+    packing: PackingParams
     evaluate: EvaluateParams
     report: ReportParams
 

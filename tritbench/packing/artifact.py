@@ -124,15 +124,10 @@ def _unpack(
             inputs = about["in"] * kernel[0] * kernel[1]
             outputs, groups = about["out"], -(-inputs // about["group_size"])
             packed = stored[f"layers.{index}.trits"]
-            if packed.dtype != np.uint8 or len(packed) != outputs:
-                found = f"{packed.dtype} {list(packed.shape)}"
-                raise TritbenchError(
-                    f"layers.{index}.trits is {found}, expected uint8 [{outputs}, …]"
-                )
             if codec not in CODECS:
                 raise TritbenchError(f"codec {codec!r}, expected one of {', '.join(CODECS)}")
             try:
-                trits = CODECS[codec].unpack(packed, inputs)
+                trits = CODECS[codec].unpack(packed, outputs, inputs)
             except TritbenchError as error:
                 raise TritbenchError(f"layers.{index}.trits: {error}") from None
             rows = 1 if stored[f"layers.{index}.scale"].shape[:1] == (1,) else outputs
