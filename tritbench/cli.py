@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from tritbench.errors import EXIT_NO_SOURCE, TritbenchError, reported
 from tritbench.measure.machine import fingerprint
@@ -20,9 +21,56 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="tritbench", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("run", help="bring the benchmark up to date and print its table")
-    parser.parse_args()
+    _add_inspect(commands)
+    _add_predict(commands)
+    _add_export(commands)
+    flags = parser.parse_args()
     with reported("tritbench"):
-        run()
+        match flags.command:
+            case "run":
+                run()
+            # Imported when asked for: they bring PyTorch, which takes longer than a run of nothing.
+            case "inspect":
+                from tritbench.commands import inspect
+
+                inspect.run(flags.file, flags.json)
+            case "predict":
+                from tritbench.commands import predict
+
+                form = "json" if flags.json else "csv" if flags.csv else "text"
+                predict.run(flags.file, flags.images, form)
+            case "export":
+                if not (flags.gguf or flags.onnx or flags.t81):
+                    parser.error("export: expected --gguf, --onnx or --t81 with a file to write")
+                from tritbench.commands import export
+
+                export.run(flags.file, flags.gguf, flags.gguf_type, flags.onnx, flags.t81)
+
+
+def _add_inspect(commands: Any) -> None:
+    parser = commands.add_parser("inspect", help="layers, sizes and origin of a .trit file")
+    parser.add_argument("file", type=Path, help="a .trit file")
+    parser.add_argument("--json", action="store_true", help="for machines")
+
+
+def _add_predict(commands: Any) -> None:
+    parser = commands.add_parser("predict", help="classify images")
+    parser.add_argument("file", type=Path, help="a .trit file, or an FP32 checkpoint")
+    parser.add_argument(
+        "images", type=Path, nargs="+", metavar="image", help="PNG, JPEG, IDX, or a folder"
+    )
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="a list of objects")
+    form.add_argument("--csv", action="store_true", help="a row for each image")
+
+
+def _add_export(commands: Any) -> None:
+    parser = commands.add_parser("export", help="write a .trit file in another format")
+    parser.add_argument("file", type=Path, help="a .trit file")
+    parser.add_argument("--gguf", type=Path, metavar="OUT", help="for ggml")
+    parser.add_argument("--gguf-type", default="TQ2_0", help="TQ2_0 (default) or TQ1_0")
+    parser.add_argument("--onnx", type=Path, metavar="OUT", help="float32, uint8 images to logits")
+    parser.add_argument("--t81", type=Path, metavar="OUT.npz", help="t81lib's limbs")
 
 
 def run() -> None:
