@@ -107,7 +107,7 @@ def main() -> None:
             reasons[str(error).split(": ")[2][:24]] += 1
         except BaseException as error:
             counts["crashed"] += 1
-            print(f"{number}: {type(error).__name__}: {error}\n{data!r}")
+            print(f"file {number} of seed {flags.seed}: {type(error).__name__}: {error}")
         taken = time.perf_counter() - before
         slowest = max(slowest, taken)
         counts["hung"] += taken > SLOW

@@ -74,6 +74,7 @@ def test_the_good_file_is_read():
         (lambda a: a["layers"][1].update({"in": 2}), r"layer 1 \(conv2d\) is given \[1, 8, 8\]"),
         (lambda a: a["layers"][1].update(group_size=7), "group_size 7, expected at most 6"),
         (lambda a: a["layers"][1].update(group_size=0), "group_size = 0"),
+        (lambda a: a["layers"][1].update(group_size=None), "group_size = None"),
         (lambda a: a["layers"][1].update(kernel=[3]), "kernel"),
         (lambda a: a["layers"][1].update(kernel=[3, 9]), r"kernel \[3, 9\], expected at most"),
         (lambda a: a["layers"][1].update(stride=[0, 1]), "stride"),

@@ -9,7 +9,7 @@ from typing import Any
 
 from tritbench.errors import EXIT_NO_SOURCE, TritbenchError, reported
 from tritbench.measure.machine import fingerprint
-from tritbench.params import load_params
+from tritbench.params import load_params, read_preset
 from tritbench.report.runs import read_runs
 from tritbench.report.summary import table_text
 
@@ -20,7 +20,8 @@ def main() -> None:
     """Parse the command line and run the command."""
     parser = argparse.ArgumentParser(prog="tritbench", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("run", help="bring the benchmark up to date and print its table")
+    bring = commands.add_parser("run", help="bring the benchmark up to date and print its table")
+    bring.add_argument("--preset", metavar="NAME", help="with the parameters of presets/NAME.yaml")
     _add_inspect(commands)
     _add_predict(commands)
     _add_export(commands)
@@ -28,7 +29,7 @@ def main() -> None:
     with reported("tritbench"):
         match flags.command:
             case "run":
-                run()
+                run(flags.preset)
             # Imported when asked for: they bring PyTorch, which takes longer than a run of nothing.
             case "inspect":
                 from tritbench.commands import inspect
@@ -73,17 +74,19 @@ def _add_export(commands: Any) -> None:
     parser.add_argument("--t81", type=Path, metavar="OUT.npz", help="t81lib's limbs")
 
 
-def run() -> None:
+def run(preset: str | None = None) -> None:
     """Reproduce the pipeline in the working directory and print the result.
 
     Where no source has the data set, the embedded one is used instead, as a changed parameter.
-    Latencies that another machine took are measured again on this one.
+    Latencies that another machine took are measured again on this one. A preset changes
+    params.yaml, as `dvc exp run -S` does.
 
     Raises:
         TritbenchError: for wrong parameters, or where a stage failed.
     """
     load_params()
-    if not _dvc("repro"):
+    changes = [part for change in read_preset(preset) for part in ("-S", change)] if preset else []
+    if not _dvc(*(["exp", "run", *changes] if preset else ["repro"])):
         if not _no_source():
             raise TritbenchError("the pipeline stopped; the lines above say why")
         print(

@@ -178,6 +178,21 @@ def load_params(path: Path = Path("params.yaml")) -> Params:
     return parse_params(content, str(path))
 
 
+def read_preset(name: str) -> list[str]:
+    """The changes to params.yaml in presets/NAME.yaml, as `key=value`.
+
+    Raises:
+        TritbenchError: where there is no such preset.
+    """
+    path = Path("presets") / f"{name}.yaml"
+    try:
+        content = YAML(typ="safe", pure=True).load(path.read_text())
+    except FileNotFoundError:
+        known = ", ".join(sorted(file.stem for file in path.parent.glob("*.yaml")))
+        raise TritbenchError(f"{path}: no such preset, expected one of {known}") from None
+    return [f"{key}={value}" for key, value in content.items()]
+
+
 def parse_params(content: object, origin: str = "params") -> Params:
     """Check a params.yaml's content, already read.
 

@@ -24,7 +24,7 @@ class _Linear(_Strict):
     type: Literal["linear"]
     inputs: Annotated[Count, Field(alias="in")]
     out: Count
-    group_size: Count | None = None
+    group_size: Count = 1  # checked only: where it is left out, it is the whole row
 
 
 class _Conv2d(_Linear):
