@@ -51,12 +51,13 @@ def unpack(codec, packed, rows, columns):
 
 
 def decode(words, rows, columns):
-    lag, stack, state = words[0], words[7:], 0
+    lag, state = words[0], 0
+    contexts = [(-1, 3), (0, 1), (1, 5)] if lag < columns else [(0, 1)]
+    stack = words[1 + 2 * len(contexts) :]
     trits = np.zeros((rows, lag + columns), int)  # the zeros before a row are its first contexts
     for start in range(lag, lag + columns, lag):
-        for context in (-1, 0, 1):
-            low, high = words[3 + 2 * context], words[4 + 2 * context]
-            sums = [0, low, 2**24 - high, 2**24]
+        for context, at in contexts:
+            sums = [0, words[at], 2**24 - words[at + 1], 2**24]
             for row, place in np.argwhere(trits[:, start - lag : min(start, columns)] == context):
                 while state < 2**32 and stack:
                     state = state << 32 | stack.pop()

@@ -20,7 +20,7 @@ from tritbench.packing.digits import Bytes, Trits
 FREE_TRITS = 2**26  # what any stream may decode to; beyond it, so many more for each stored byte:
 TRITS_PER_BYTE = 1000
 _TOTAL = 2**24
-_HEADER = 7  # 32-bit words: the lag, then for the contexts -1, 0, +1 the frequencies of -1 and +1
+_CONTEXTS = (0, -1, 1)  # in the header; with the lag of a whole row, the first alone occurs
 _SAMPLE = 2**17  # trits that the search for a lag looks at
 _LAGS = 128
 _GAIN = 0.01  # bits a trit that a lag must save
@@ -32,7 +32,8 @@ def pack_entropy(trits: Trits) -> Bytes:
     """Code trits [rows, columns] in about as many bits as their entropy.
 
     Returns:
-        uint8 [4 × words]: the header's seven words, then the coder's, all little-endian.
+        uint8 [4 × words]: the header's, which are the lag and the frequencies of -1 and +1 in each
+        context, then the coder's, all little-endian.
 
     Raises:
         TritbenchError: for more trits than `unpack_entropy` takes from so few bytes.
@@ -48,7 +49,8 @@ def pack_entropy(trits: Trits) -> Bytes:
         for value in (1, 0, -1):
             symbols = block[context == value].astype(np.int32) + 1
             coder.encode_reverse(symbols, models[value + 1])
-    header = np.array([lag, *frequencies[:, [0, 2]].ravel()])
+    used = [frequencies[context + 1] for context in _contexts(lag, columns)]
+    header = np.array([lag, *(int(row[side]) for row in used for side in (0, 2))])
     packed = np.concatenate([header, coder.get_compressed()]).astype("<u4").view(np.uint8)
     _check_size(packed, rows, columns)
     return packed
@@ -60,17 +62,21 @@ def unpack_entropy(packed: Bytes, rows: int, columns: int) -> Trits:
     Raises:
         TritbenchError: for anything that is not a whole stream of exactly so many trits.
     """
-    if packed.dtype != np.uint8 or packed.ndim != 1 or len(packed) % 4 or len(packed) < 4 * _HEADER:
+    if packed.dtype != np.uint8 or packed.ndim != 1 or len(packed) % 4 or not len(packed):
         found = f"{packed.dtype} {list(packed.shape)}"
-        raise TritbenchError(f"found {found}, expected uint8 [4 × {_HEADER} or more words]")
+        raise TritbenchError(f"found {found}, expected uint8 [4 × words]")
     _check_size(packed, rows, columns)
     words = np.ascontiguousarray(packed).view("<u4").astype(np.uint32)
     lag = int(words[0])
     if not _affordable(rows, columns, lag):
         raise TritbenchError(f"lag {lag}: expected {columns}, or less in few enough blocks")
-    models = [_model(row) for row in _read_frequencies(words[1:_HEADER])]
+    contexts = _contexts(lag, columns)
+    header = 1 + 2 * len(contexts)
+    if len(words) < header:
+        raise TritbenchError(f"{len(words)} words, expected a header of {header}")
+    models = dict(zip(contexts, map(_model, _read_frequencies(words[1:header])), strict=True))
     try:
-        coder = constriction.stream.stack.AnsCoder(words[_HEADER:])
+        coder = constriction.stream.stack.AnsCoder(words[header:])
     except ValueError:
         raise TritbenchError("the coded words end in zero") from None
     trits = np.empty((rows, columns), np.int8)
@@ -79,7 +85,8 @@ def unpack_entropy(packed: Bytes, rows: int, columns: int) -> Trits:
         for value in (-1, 0, 1):
             chosen = context == value
             count = int(np.count_nonzero(chosen))
-            block[chosen] = coder.decode(models[value + 1], count) - 1
+            if count:
+                block[chosen] = coder.decode(models[value], count) - 1
     if not coder.is_empty():
         raise TritbenchError("the coded words do not end with the last trit")
     return trits
@@ -92,6 +99,10 @@ def entropy(trits: Trits) -> float:
     1.5
     """
     return _bits(np.bincount(trits.ravel() + 1, minlength=3)[None]) / max(trits.size, 1)
+
+
+def _contexts(lag: int, columns: int) -> tuple[int, ...]:
+    return _CONTEXTS if lag < columns else _CONTEXTS[:1]
 
 
 def _context(trits: Trits, start: int, lag: int) -> Trits:
@@ -153,7 +164,7 @@ def _frequencies(counts: Counts) -> NDArray[np.int64]:
 
 
 def _read_frequencies(words: NDArray[np.uint32]) -> NDArray[np.int64]:
-    sides = words.astype(np.int64).reshape(3, 2)
+    sides = words.astype(np.int64).reshape(-1, 2)
     middle = _TOTAL - sides.sum(1)
     if sides.min() < 1 or middle.min() < 1:
         raise TritbenchError(f"frequencies {sides.tolist()}: expected at least 1 of {_TOTAL} each")

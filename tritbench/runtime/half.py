@@ -19,7 +19,8 @@ def half_arrays(quantized: Quantized, spec: InputSpec, images: Tensor) -> frozen
     """Names of scales and biases (`layers.1.scale`) for `save_trit` to store as float16.
 
     The class with the largest logit stays the same for each of `images`, uint8 [n, ...], the
-    validation split. Largest arrays are tried first; those that would change a class are left out.
+    validation split. All arrays are tried at once; where that changes a class, one after another,
+    the largest first and each twice, for one change may undo another's.
     """
     layers = fold(quantized)
     logits = _logits(layers, spec, images)
@@ -36,11 +37,11 @@ def half_arrays(quantized: Quantized, spec: InputSpec, images: Tensor) -> frozen
     order = sorted(sizes, key=lambda name: -sizes[name])
     while True:
         chosen: list[str] = []
-        for name in order:
-            changed = _with_half(layers, [*chosen, name])
-            found = _logits(changed, spec, images[suspects]).argmax(1)
-            if torch.equal(found, expected[suspects]):
-                chosen.append(name)
+        for names in (order, *([name] for name in order + order)):
+            more = [*chosen, *(name for name in names if name not in chosen)]
+            if len(more) > len(chosen):
+                found = _logits(_with_half(layers, more), spec, images[suspects]).argmax(1)
+                chosen = more if torch.equal(found, expected[suspects]) else chosen
         wrong = _logits(_with_half(layers, chosen), spec, images).argmax(1) != expected
         if not wrong.any() or not chosen:
             return frozenset(chosen)
