@@ -113,7 +113,7 @@ def test_a_damaged_entropy_stream_is_refused(packed, message):
 
 def test_few_bytes_never_become_unbounded_memory():
     nothing_but_zeros = words(30_000, 1, 1)
-    with pytest.raises(TritbenchError, match="900000000 trits in 12 bytes: expected at most"):
+    with pytest.raises(TritbenchError, match="900000000 trits in 12 bytes, expected at most"):
         CODECS["entropy"].unpack(nothing_but_zeros, 30_000, 30_000)
     assert CODECS["entropy"].unpack(words(3000, 1, 1), 3000, 3000).size == 9_000_000
 

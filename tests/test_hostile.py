@@ -79,7 +79,7 @@ def test_the_good_file_is_read():
         (lambda a: a["layers"][1].update(kernel=[3, 9]), r"kernel \[3, 9\], expected at most"),
         (lambda a: a["layers"][1].update(stride=[0, 1]), "stride"),
         (lambda a: a["layers"][1].update(padding=[-1, 0]), "padding"),
-        (lambda a: a["layers"][1].update(padding=[2**20, 2**20]), "at most 16777216 values"),
+        (lambda a: a["layers"][1].update(padding=[2**20, 2**20]), "at most 4194304 values"),
         (lambda a: a["layers"][3].update(kernel=[9, 9]), r"kernel \[9, 9\]"),
         (lambda a: a["layers"].insert(0, {"type": "flatten"}), r"layer 1 \(affine\) is given"),
         (lambda a: a["input"].update(shape=[1, 8]), "input.shape"),
@@ -223,12 +223,17 @@ def test_deep_provenance_is_refused_or_read_but_never_a_crash():
 
 def test_a_small_file_cannot_ask_for_much_memory():
     header, about, content = parts()
-    about["layers"][-1] |= {"out": 2**24}
+    about["layers"][-1] |= {"out": 2**22}
     about["classes"] = ["x"] * 3
     huge = [joined(header, about, content)]
     about["codec"] = "entropy"
     about["layers"] = [{"type": "flatten"}, {"type": "linear", "in": 2**20, "out": 3}]
     about["input"]["shape"] = [1, 1024, 1024]
+    huge.append(joined(header, about, content))
+    about["layers"] = [{"type": "flatten"}]
+    about["layers"] += [{"type": "linear", "in": 4096, "out": 4096}] * 1000
+    about["input"]["shape"] = [1, 64, 64]
+    about["classes"] = ["x"] * 4096
     huge.append(joined(header, about, content))
     tracemalloc.start()
     for data in huge:

@@ -98,7 +98,7 @@ def test_the_file_of_a_linear_network_is_small():
     assert network.provenance["recipe"].startswith("sha256:")
 
 
-def test_provenance_is_whole_where_it_is_a_hundredth_of_the_file():
+def test_provenance_is_whole_where_it_takes_little_of_the_file():
     provenance = {"dataset": "x", "recipe": {"seed": 0}}
     small = read_trit(trit_bytes(quantized(), SPEC, CLASSES, provenance), "it")
     large = trit_bytes(quantized("mlp", size=128), spec(128), CLASSES, provenance)

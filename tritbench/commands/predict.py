@@ -15,7 +15,7 @@ from tqdm import tqdm
 from tritbench import runtime
 from tritbench.commands.images import find_images, read_images
 
-_BATCH = 256
+_BATCH = 64
 _RUNNERS_UP = 2
 
 

@@ -19,12 +19,13 @@ from tritbench.files import write_atomic
 from tritbench.models import InputSpec, Layer
 from tritbench.packing.codecs import CODECS, Codec
 from tritbench.packing.container import Arrays, parse_json, read_container, write_container
+from tritbench.packing.entropy import check_expansion
 from tritbench.packing.fold import PackedLayer, fold
 from tritbench.packing.schema import FORMAT_VERSION, check_about, check_chain, row_length
 from tritbench.quantize import Quantized
 
 KEY = "tritbench"
-PROVENANCE_SHARE = 0.01  # of a file; where provenance would take more, it is shortened to digests
+PROVENANCE_SHARE = 0.005  # of a file; where provenance would take more, it is shortened to digests
 
 
 @dataclass(frozen=True)
@@ -154,6 +155,8 @@ def _read(data: bytes) -> Network:
     if codec is None:
         raise TritbenchError(f"codec {about.codec!r}, expected one of {', '.join(CODECS)}")
     described: list[Layer] = content["layers"]
+    weights = sum(layer["out"] * row_length(layer) for layer in described if "in" in layer)
+    check_expansion(weights, len(data))
     unread = dict(stored)
     floats = [_floats(index, layer, unread) for index, layer in enumerate(described)]
     # Last, since only now is it known that all shapes belong together.

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from tritbench.errors import TritbenchError
 from tritbench.packing.digits import Bytes, Trits
 
-FREE_TRITS = 2**26  # what any stream may decode to; beyond it, so many more for each stored byte:
-TRITS_PER_BYTE = 1000
+FREE_TRITS = 2**24  # what any stream may decode to; beyond it, so many more for each stored byte:
+TRITS_PER_BYTE = 100
 _TOTAL = 2**24
 _CONTEXTS = (0, -1, 1)  # in the header; with the lag of a whole row, the first alone occurs
 _SAMPLE = 2**17  # trits that the search for a lag looks at
@@ -52,7 +52,7 @@ def pack_entropy(trits: Trits) -> Bytes:
     used = [frequencies[context + 1] for context in _contexts(lag, columns)]
     header = np.array([lag, *(int(row[side]) for row in used for side in (0, 2))])
     packed = np.concatenate([header, coder.get_compressed()]).astype("<u4").view(np.uint8)
-    _check_size(packed, rows, columns)
+    check_expansion(rows * columns, len(packed))
     return packed
 
 
@@ -65,7 +65,7 @@ def unpack_entropy(packed: Bytes, rows: int, columns: int) -> Trits:
     if packed.dtype != np.uint8 or packed.ndim != 1 or len(packed) % 4 or not len(packed):
         found = f"{packed.dtype} {list(packed.shape)}"
         raise TritbenchError(f"found {found}, expected uint8 [4 × words]")
-    _check_size(packed, rows, columns)
+    check_expansion(rows * columns, len(packed))
     words = np.ascontiguousarray(packed).view("<u4").astype(np.uint32)
     lag = int(words[0])
     if not _affordable(rows, columns, lag):
@@ -90,6 +90,17 @@ def unpack_entropy(packed: Bytes, rows: int, columns: int) -> Trits:
     if not coder.is_empty():
         raise TritbenchError("the coded words do not end with the last trit")
     return trits
+
+
+def check_expansion(trits: int, stored: int) -> None:
+    """Refuse more trits than so many stored bytes may decode to: zeros cost next to nothing.
+
+    Raises:
+        TritbenchError: naming both numbers.
+    """
+    limit = FREE_TRITS + TRITS_PER_BYTE * stored
+    if trits > limit:
+        raise TritbenchError(f"{trits} trits in {stored} bytes, expected at most {limit}")
 
 
 def entropy(trits: Trits) -> float:
@@ -179,11 +190,3 @@ def _model(frequencies: NDArray[np.int64]) -> Any:
     """
     rest = (frequencies - 1).astype(np.float64)
     return constriction.stream.model.Categorical(rest, perfect=False)
-
-
-def _check_size(packed: Bytes, rows: int, columns: int) -> None:
-    limit = FREE_TRITS + TRITS_PER_BYTE * len(packed)
-    if rows * columns > limit:
-        raise TritbenchError(
-            f"{rows * columns} trits in {len(packed)} bytes: expected at most {limit}"
-        )

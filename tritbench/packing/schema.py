@@ -9,7 +9,7 @@ from tritbench.errors import TritbenchError
 from tritbench.models import Layer
 
 FORMAT_VERSION = 1
-LARGEST = 2**24  # values of an image, or of a layer's output for one image
+LARGEST = 2**22  # values of an image, or of a layer's output for one image
 
 Count = Annotated[int, Field(ge=1, le=LARGEST)]
 Pair = Annotated[list[Count], Field(min_length=2, max_length=2)]
