@@ -164,12 +164,17 @@ def test_limbs_take_a_matrix_and_a_threshold():
 
 @pytest.mark.parametrize("codec", ["base3", "2bit", "entropy"])
 def test_codecs_are_fast(codec):
-    """On a busy machine: 5 million weights a second, or 50 MB of float32 weights by entropy."""
-    trits = draw(2_500, 4_000)
-    seconds = 2.0 if codec != "entropy" else 4 * trits.size / 50e6
-    start = time.perf_counter()
-    packed = CODECS[codec].pack(trits)
-    middle = time.perf_counter()
-    CODECS[codec].unpack(packed, *trits.shape)
-    assert middle - start < seconds
-    assert time.perf_counter() - middle < seconds
+    """100 million weights in 2 s, by entropy 50 MB of float32 a second; best of five."""
+    trits = draw(2_500, 2_000)
+    seconds = 2.0 * trits.size / 1e8 if codec != "entropy" else 4 * trits.size / 50e6
+    packing, unpacking = [], []
+    for _ in range(5):
+        times = [time.perf_counter()]
+        packed = CODECS[codec].pack(trits)
+        times.append(time.perf_counter())
+        CODECS[codec].unpack(packed, *trits.shape)
+        times.append(time.perf_counter())
+        packing.append(times[1] - times[0])
+        unpacking.append(times[2] - times[1])
+    assert min(packing) < seconds
+    assert min(unpacking) < seconds
