@@ -23,6 +23,7 @@ from tritbench.packing import save_trit
 from tritbench.params import Params, load_params, parse_params
 from tritbench.provenance import provenance
 from tritbench.quantize import quantize_ptq, train_qat
+from tritbench.runtime.half import half_arrays
 
 ROOT = Path(__file__).parents[1]
 
@@ -119,7 +120,9 @@ def benchmark(params: Params, name: str, output: Path, folder: Path, device: str
     quantized = quantize_ptq(network, images, spec, params.quantize, params.ptq)
     paths["ptq"] = folder / "ptq.trit"
     made = provenance(dataset, params, name, "train", "quantize", "ptq")
-    save_trit(paths["ptq"], quantized, spec, dataset.classes, made)
+    half = half_arrays(quantized, spec, dataset.validation.pixels)
+    codec = params.packing.codec
+    save_trit(paths["ptq"], quantized, spec, dataset.classes, made, codec, half)
     measure("ptq")
 
     quantized, _ = train_qat(
@@ -135,7 +138,8 @@ def benchmark(params: Params, name: str, output: Path, folder: Path, device: str
     )
     paths["qat"] = folder / "qat.trit"
     made = provenance(dataset, params, name, "train", "quantize", "qat")
-    save_trit(paths["qat"], quantized, spec, dataset.classes, made)
+    half = half_arrays(quantized, spec, dataset.validation.pixels)
+    save_trit(paths["qat"], quantized, spec, dataset.classes, made, codec, half)
     measure("qat")
     print(f"rows appended to {output}")
 

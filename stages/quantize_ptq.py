@@ -10,6 +10,7 @@ from tritbench.packing import save_trit
 from tritbench.params import load_params
 from tritbench.provenance import provenance
 from tritbench.quantize import quantize_ptq
+from tritbench.runtime.half import half_arrays
 
 
 def main(name: str) -> None:
@@ -27,7 +28,9 @@ def main(name: str) -> None:
     seconds = time.perf_counter() - start
     path = folder / "ptq.trit"
     about = provenance(dataset, params, name, "train", "quantize", "ptq")
-    save_trit(path, quantized, checkpoint.input, checkpoint.classes, about)
+    half = half_arrays(quantized, checkpoint.input, dataset.validation.pixels)
+    codec = params.packing.codec
+    save_trit(path, quantized, checkpoint.input, checkpoint.classes, about, codec, half)
     size = path.stat().st_size
     print(f"quantize_ptq: {path}: {size:,} bytes by {params.ptq.method} in {seconds:.1f} s")
 

@@ -10,6 +10,7 @@ from tritbench.packing import save_trit
 from tritbench.params import load_params
 from tritbench.provenance import provenance
 from tritbench.quantize import train_qat
+from tritbench.runtime.half import half_arrays
 
 
 def main(name: str) -> None:
@@ -36,7 +37,9 @@ def main(name: str) -> None:
     )
     path = folder / "qat.trit"
     about = provenance(dataset, params, name, "train", "quantize", "qat")
-    save_trit(path, quantized, checkpoint.input, checkpoint.classes, about)
+    half = half_arrays(quantized, checkpoint.input, dataset.validation.pixels)
+    codec = params.packing.codec
+    save_trit(path, quantized, checkpoint.input, checkpoint.classes, about, codec, half)
     write_atomic(Path("benchmarks/training") / name / "qat.csv", train.curve_csv(curve))
     accuracy, size = curve[-1].val_accuracy, path.stat().st_size
     print(f"train_qat: {path}: {size:,} bytes, {accuracy:.2%} on validation")

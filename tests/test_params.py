@@ -4,7 +4,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from tritbench.errors import TritbenchError
-from tritbench.params import load_params, parse_params
+from tritbench.params import load_params, parse_params, read_preset
 
 PARAMS = Path(__file__).parents[1] / "params.yaml"
 
@@ -44,6 +44,7 @@ def test_all_problems_are_reported_together_by_key(content):
         ("ptq", "method", "magic"),
         ("qat", "method", "magic"),
         ("qat", "distill", 2.0),
+        ("packing", "codec", "zip"),
         ("evaluate", "batch_sizes", []),
         ("train", "device", "tpu"),
         ("train", "threads", True),
@@ -82,3 +83,16 @@ def test_a_folder_of_ones_own_gives_the_data_set_its_name(content, tmp_path):
     params = parse_params(content)
     assert params.data.name == "birds"
     assert params.data.folder == Path("data/birds")
+
+
+def test_presets_are_valid_changes(content, monkeypatch):
+    monkeypatch.chdir(PARAMS.parent)
+    for path in Path("presets").glob("*.yaml"):
+        for change in read_preset(path.stem):
+            key, value = change.split("=")
+            section, name = key.split(".")
+            assert name in content[section]
+            content[section][name] = YAML(typ="safe", pure=True).load(value)
+        parse_params(content)
+    with pytest.raises(TritbenchError, match="no such preset, expected one of small"):
+        read_preset("tiny")

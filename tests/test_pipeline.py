@@ -150,6 +150,17 @@ def test_the_results_carry_the_data_sets_name(clean):
                 "report",
             },
         ),
+        (
+            "packing.codec=entropy",
+            {
+                "quantize_ptq@linear",
+                "quantize_ptq@mlp",
+                "train_qat@linear",
+                "train_qat@mlp",
+                "evaluate",
+                "report",
+            },
+        ),
         ("qat.learning_rate=0.01", {"train_qat@linear", "train_qat@mlp", "evaluate", "report"}),
         (
             "model.mlp.hidden=[12]",

@@ -99,9 +99,11 @@ def test_gptq_never_has_more_output_error_than_threshold(granularity, threshold)
     chosen = settings(threshold, granularity)
     plain = ptq.METHODS["threshold"].quantize(layer, chosen)
     better = ptq.METHODS["gptq"].quantize(layer, chosen)
-    assert (error(layer, better).sum() if granularity == "tensor" else error(layer, better)).le(
-        error(layer, plain).sum() if granularity == "tensor" else error(layer, plain)
-    ).all()
+    assert (
+        (error(layer, better).sum() if granularity == "tensor" else error(layer, better))
+        .le(error(layer, plain).sum() if granularity == "tensor" else error(layer, plain))
+        .all()
+    )
     assert error(layer, better).sum() < 0.7 * error(layer, plain).sum()
 
 

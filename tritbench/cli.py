@@ -5,10 +5,11 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from tritbench.errors import EXIT_NO_SOURCE, TritbenchError, reported
 from tritbench.measure.machine import fingerprint
-from tritbench.params import load_params
+from tritbench.params import load_params, read_preset
 from tritbench.report.runs import read_runs
 from tritbench.report.summary import table_text
 
@@ -19,23 +20,73 @@ def main() -> None:
     """Parse the command line and run the command."""
     parser = argparse.ArgumentParser(prog="tritbench", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("run", help="bring the benchmark up to date and print its table")
-    parser.parse_args()
+    bring = commands.add_parser("run", help="bring the benchmark up to date and print its table")
+    bring.add_argument("--preset", metavar="NAME", help="with the parameters of presets/NAME.yaml")
+    _add_inspect(commands)
+    _add_predict(commands)
+    _add_export(commands)
+    flags = parser.parse_args()
     with reported("tritbench"):
-        run()
+        match flags.command:
+            case "run":
+                run(flags.preset)
+            # Imported when asked for: they bring PyTorch, which takes longer than a run of nothing.
+            case "inspect":
+                from tritbench.commands import inspect
+
+                inspect.run(flags.file, flags.json)
+            case "predict":
+                from tritbench.commands import predict
+
+                form = "json" if flags.json else "csv" if flags.csv else "text"
+                predict.run(flags.file, flags.images, form)
+            case "export":
+                if not (flags.gguf or flags.onnx or flags.t81):
+                    parser.error("export: expected --gguf, --onnx or --t81 with a file to write")
+                from tritbench.commands import export
+
+                export.run(flags.file, flags.gguf, flags.gguf_type, flags.onnx, flags.t81)
 
 
-def run() -> None:
+def _add_inspect(commands: Any) -> None:
+    parser = commands.add_parser("inspect", help="layers, sizes and origin of a .trit file")
+    parser.add_argument("file", type=Path, help="a .trit file")
+    parser.add_argument("--json", action="store_true", help="for machines")
+
+
+def _add_predict(commands: Any) -> None:
+    parser = commands.add_parser("predict", help="classify images")
+    parser.add_argument("file", type=Path, help="a .trit file, or an FP32 checkpoint")
+    parser.add_argument(
+        "images", type=Path, nargs="+", metavar="image", help="PNG, JPEG, IDX, or a folder"
+    )
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="a list of objects")
+    form.add_argument("--csv", action="store_true", help="a row for each image")
+
+
+def _add_export(commands: Any) -> None:
+    parser = commands.add_parser("export", help="write a .trit file in another format")
+    parser.add_argument("file", type=Path, help="a .trit file")
+    parser.add_argument("--gguf", type=Path, metavar="OUT", help="for ggml")
+    parser.add_argument("--gguf-type", default="TQ2_0", help="TQ2_0 (default) or TQ1_0")
+    parser.add_argument("--onnx", type=Path, metavar="OUT", help="float32, uint8 images to logits")
+    parser.add_argument("--t81", type=Path, metavar="OUT.npz", help="t81lib's limbs")
+
+
+def run(preset: str | None = None) -> None:
     """Reproduce the pipeline in the working directory and print the result.
 
     Where no source has the data set, the embedded one is used instead, as a changed parameter.
-    Latencies that another machine took are measured again on this one.
+    Latencies that another machine took are measured again on this one. A preset changes
+    params.yaml, as `dvc exp run -S` does.
 
     Raises:
         TritbenchError: for wrong parameters, or where a stage failed.
     """
     load_params()
-    if not _dvc("repro"):
+    changes = [part for change in read_preset(preset) for part in ("-S", change)] if preset else []
+    if not _dvc(*(["exp", "run", *changes] if preset else ["repro"])):
         if not _no_source():
             raise TritbenchError("the pipeline stopped; the lines above say why")
         print(

@@ -1,6 +1,7 @@
 """One error type, and how a program reports it: one line, a non-zero exit, no traceback."""
 
 import errno
+import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -39,6 +40,10 @@ def reported(program: str) -> Iterator[None]:
     except KeyboardInterrupt:
         print(f"{program}: interrupted; nothing half-written is left", file=sys.stderr)
         sys.exit(EXIT_INTERRUPTED)
+    except BrokenPipeError:
+        # Whoever reads the output had enough, as `head` does; Python must not flush into it again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(EXIT_ERROR)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.ENOENT):
             raise

@@ -121,6 +121,12 @@ class QatParams(Section):
     frozen_epochs: Annotated[int, Field(ge=0)]
 
 
+class PackingParams(Section):
+    """How trits are stored in .trit files."""
+
+    codec: Literal["base3", "2bit", "entropy", "t81"]
+
+
 class EvaluateParams(Section):
     """How latency is measured."""
 
@@ -147,6 +153,7 @@ class Params(Section):
     quantize: QuantizeParams
     ptq: PtqParams
     qat: QatParams
+    packing: PackingParams
     evaluate: EvaluateParams
     report: ReportParams
 
@@ -194,6 +201,21 @@ def load_params(path: Path = Path("params.yaml")) -> Params:
     except (YAMLError, UnicodeDecodeError) as error:
         raise TritbenchError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
     return parse_params(content, str(path))
+
+
+def read_preset(name: str) -> list[str]:
+    """The changes to params.yaml in presets/NAME.yaml, as `key=value`.
+
+    Raises:
+        TritbenchError: where there is no such preset.
+    """
+    path = Path("presets") / f"{name}.yaml"
+    try:
+        content = YAML(typ="safe", pure=True).load(path.read_text())
+    except FileNotFoundError:
+        known = ", ".join(sorted(file.stem for file in path.parent.glob("*.yaml")))
+        raise TritbenchError(f"{path}: no such preset, expected one of {known}") from None
+    return [f"{key}={value}" for key, value in content.items()]
 
 
 def parse_params(content: object, origin: str = "params") -> Params:

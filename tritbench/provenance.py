@@ -1,5 +1,7 @@
 """Where an artifact comes from: what stands in the metadata of every model file."""
 
+import hashlib
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -23,13 +25,19 @@ def provenance(dataset: Dataset, params: Params, model: str, *sections: str) -> 
         used[section] = {
             key: value[model] if isinstance(value, dict) else value for key, value in values.items()
         }
-    return {
-        "model": model,
-        "dataset": {"name": dataset.name, "sha256": dataset.sha256},
-        "params": used,
-        "versions": {
-            "tritbench": __version__,
-            "torch": torch.__version__,
-            "numpy": np.__version__,
-        },
+    versions = {
+        "tritbench": __version__,
+        "torch": torch.__version__,
+        "numpy": np.__version__,
     }
+    return {
+        "dataset": dataset.name,
+        "sha256": _digest(dataset.sha256),
+        "recipe": {"model": model, "params": used, "versions": versions},
+    }
+
+
+def _digest(sha256: Mapping[str, str]) -> str:
+    """One SHA-256 of all files: what `sha256sum * | sha256sum` prints in their folder."""
+    lines = "".join(f"{sha256[name]}  {name}\n" for name in sorted(sha256))
+    return hashlib.sha256(lines.encode()).hexdigest()

@@ -8,6 +8,7 @@ import math
 import struct
 import zlib
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,14 +38,19 @@ def read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
                 )
             raw.seek(0)
             with gzip.GzipFile(fileobj=raw) as file:
-                return _read_array(path, file, dimensions)
+                return read_array(path, file, dimensions)
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
         raise TritbenchError(f"{path}: no such file, expected a gzipped IDX file") from None
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise TritbenchError(f"{path}: found damaged gzip ({error}), expected IDX") from None
 
 
-def _read_array(path: Path, file: gzip.GzipFile, dimensions: int) -> NDArray[np.uint8]:
+def read_array(path: Path, file: IO[bytes] | gzip.GzipFile, dimensions: int) -> NDArray[np.uint8]:
+    """The array in an open, uncompressed IDX file; `path` stands in errors.
+
+    Raises:
+        TritbenchError: naming what was found and what was expected.
+    """
     magic, expected = file.read(4), bytes([0, 0, 8, dimensions])
     if magic != expected:
         raise TritbenchError(f"{path}: magic is 0x{magic.hex()}, expected 0x{expected.hex()}")

@@ -1,24 +1,31 @@
-"""The .trit file: a ternary network in safetensors, checked in full before it is used."""
+"""The .trit file: a ternary network in safetensors, checked in full before it is used.
 
+docs/format.md specifies it.
+"""
+
+import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+import stat
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors
 from numpy.typing import NDArray
-from safetensors.numpy import save
 
 from tritbench.errors import TritbenchError
 from tritbench.files import write_atomic
-from tritbench.models import InputSpec
-from tritbench.packing.codecs import CODECS
+from tritbench.models import InputSpec, Layer
+from tritbench.packing.codecs import CODECS, Codec
+from tritbench.packing.container import Arrays, parse_json, read_container, write_container
+from tritbench.packing.entropy import check_expansion
 from tritbench.packing.fold import PackedLayer, fold
+from tritbench.packing.schema import FORMAT_VERSION, check_about, check_chain, row_length
 from tritbench.quantize import Quantized
 
-FORMAT_VERSION = 1
+KEY = "tritbench"
+PROVENANCE_SHARE = 0.005  # of a file; where provenance would take more, it is shortened to digests
 
 
 @dataclass(frozen=True)
@@ -49,31 +56,62 @@ def save_trit(
     classes: list[str],
     provenance: Mapping[str, Any],
     codec: str = "base3",
+    half: Collection[str] = (),
 ) -> None:
     """Fold and pack a quantized network into `path`; the same network gives the same bytes.
 
+    Args:
+        path: of the file.
+        quantized: the network.
+        spec: what it takes.
+        classes: one name for each logit.
+        provenance: plain JSON; objects in it become digests where the file is small.
+        codec: a key of CODECS.
+        half: names of scales and biases to store as float16 (`layers.1.scale`).
+
     Raises:
-        TritbenchError: naming an array with a value that is not finite.
+        TritbenchError: naming an array with a value that is not finite, or layers that do not
+            follow one another.
     """
+    try:
+        write_atomic(path, trit_bytes(quantized, spec, classes, provenance, codec, half))
+    except TritbenchError as error:
+        raise TritbenchError(f"{path}: {error}") from None
+
+
+def trit_bytes(
+    quantized: Quantized,
+    spec: InputSpec,
+    classes: list[str],
+    provenance: Mapping[str, Any],
+    codec: str = "base3",
+    half: Collection[str] = (),
+) -> bytes:
+    """What `save_trit` writes."""
     layers = fold(quantized)
-    arrays: dict[str, NDArray[Any]] = {}
+    check_chain([layer.about for layer in layers], spec.shape, len(classes))
+    arrays: Arrays = {}
     for index, layer in enumerate(layers):
         for key, array in layer.arrays.items():
-            if not np.isfinite(array).all():
-                raise TritbenchError(f"{path}: layers.{index}.{key} holds NaN or infinity")
-            stored = CODECS[codec].pack(array) if key == "trits" else array
-            arrays[f"layers.{index}.{key}"] = stored
+            name = f"layers.{index}.{key}"
+            if key == "trits":
+                arrays[name] = CODECS[codec].pack(array)
+                continue
+            with np.errstate(over="ignore"):
+                arrays[name] = array.astype(np.float16) if name in half else array
+            if not np.isfinite(arrays[name]).all():
+                raise TritbenchError(f"{name} holds NaN or infinity as {arrays[name].dtype}")
     about = {
         "format_version": FORMAT_VERSION,
         "codec": codec,
-        "layers": [layer.about for layer in layers],
-        "input": asdict(spec),
+        "layers": [_shortest(layer.about) for layer in layers],
+        "input": {"shape": spec.shape, "mean": _float32(spec.mean), "std": _float32(spec.std)},
         "classes": classes,
-        "provenance": provenance,
     }
-    # One key only: safetensors writes several in an order that changes from run to run.
-    metadata = {"tritbench": json.dumps(about, separators=(",", ":"))}
-    write_atomic(path, save(arrays, metadata=metadata))
+    budget = PROVENANCE_SHARE * sum(array.nbytes for array in arrays.values())
+    whole = len(_json(_json(provenance))) <= budget
+    about["provenance"] = provenance if whole else {k: _digest(v) for k, v in provenance.items()}
+    return write_container(arrays, {KEY: _json(about)})
 
 
 def load_trit(path: Path) -> Network:
@@ -83,80 +121,117 @@ def load_trit(path: Path) -> Network:
         TritbenchError: one line naming the file and what is wrong with it.
     """
     try:
-        with safetensors.safe_open(path, framework="numpy") as file:
-            about = json.loads((file.metadata() or {})["tritbench"])
-            stored = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-        if about["format_version"] != FORMAT_VERSION:
-            raise TritbenchError(
-                f"format version {about['format_version']}, expected {FORMAT_VERSION}"
-            )
-        layers = [
-            _unpack(index, layer, stored, about["codec"])
-            for index, layer in enumerate(about["layers"])
-        ]
-        expected = {f"layers.{i}.{k}" for i, layer in enumerate(layers) for k in layer.arrays}
-        if extra := sorted(set(stored) - expected):
-            raise TritbenchError(f"unexpected tensors {', '.join(extra)}")
-        shape, mean, std = (about["input"][key] for key in ("shape", "mean", "std"))
-        return Network(
-            layers,
-            InputSpec(tuple(shape), float(mean), float(std)),
-            [str(name) for name in about["classes"]],
-            about["codec"],
-            about["provenance"],
-            stored,
-        )
-    except FileNotFoundError:
+        with path.open("rb") as file:
+            if not stat.S_ISREG(path.stat().st_mode):
+                raise TritbenchError(f"{path}: not a regular file")
+            return read_trit(file.read(), str(path))
+    except (FileNotFoundError, NotADirectoryError):
         raise TritbenchError(f"{path}: no such file") from None
-    except KeyError as error:
-        raise TritbenchError(f"{path}: not a .trit file: {error.args[0]} is missing") from None
-    except (safetensors.SafetensorError, TypeError, ValueError, RecursionError) as error:
-        reason = " ".join(str(error).split())
-        raise TritbenchError(f"{path}: not a valid .trit file: {reason}") from None
+    except IsADirectoryError:
+        raise TritbenchError(f"{path}: is a folder, expected a .trit file") from None
 
 
-def _unpack(
-    index: int, about: dict[str, Any], stored: Mapping[str, NDArray[Any]], codec: str
-) -> PackedLayer:
-    match about["type"]:
-        case "linear" | "conv2d":
-            kernel = about.get("kernel", [1, 1])
-            inputs = about["in"] * kernel[0] * kernel[1]
-            outputs, groups = about["out"], -(-inputs // about["group_size"])
-            packed = stored[f"layers.{index}.trits"]
-            if packed.dtype != np.uint8 or len(packed) != outputs:
-                found = f"{packed.dtype} {list(packed.shape)}"
-                raise TritbenchError(
-                    f"layers.{index}.trits is {found}, expected uint8 [{outputs}, …]"
-                )
-            if codec not in CODECS:
-                raise TritbenchError(f"codec {codec!r}, expected one of {', '.join(CODECS)}")
-            try:
-                trits = CODECS[codec].unpack(packed, inputs)
-            except TritbenchError as error:
-                raise TritbenchError(f"layers.{index}.trits: {error}") from None
-            rows = 1 if stored[f"layers.{index}.scale"].shape[:1] == (1,) else outputs
-            scale = _floats(stored, f"layers.{index}.scale", (rows, groups))
-            bias = _floats(stored, f"layers.{index}.bias", (outputs,))
-            return PackedLayer(about, {"trits": trits, "scale": scale, "bias": bias})
-        case "affine":
-            keys = ("scale", "bias")
-            shape = (about["features"],)
-            return PackedLayer(
-                about, {k: _floats(stored, f"layers.{index}.{k}", shape) for k in keys}
+def read_trit(data: bytes, name: str) -> Network:
+    """The network in the bytes of a .trit file; `name` stands in errors.
+
+    Raises:
+        TritbenchError: one line naming the file and what is wrong with it.
+    """
+    try:
+        return _read(data)
+    except TritbenchError as error:
+        # The file chose some of these characters.
+        reason = "".join(c if c.isprintable() else "?" for c in str(error)[:400])
+        raise TritbenchError(f"{name}: not a valid .trit file: {reason}") from None
+
+
+def _read(data: bytes) -> Network:
+    stored, metadata = read_container(data)
+    if set(metadata) != {KEY}:
+        raise TritbenchError(f"metadata {sorted(metadata)}, expected {KEY} alone")
+    content = parse_json(metadata[KEY], f"metadata {KEY}")
+    about = check_about(content)
+    codec = CODECS.get(about.codec)
+    if codec is None:
+        raise TritbenchError(f"codec {about.codec!r}, expected one of {', '.join(CODECS)}")
+    described: list[Layer] = content["layers"]
+    weights = sum(layer["out"] * row_length(layer) for layer in described if "in" in layer)
+    check_expansion(weights, len(data))
+    unread = dict(stored)
+    floats = [_floats(index, layer, unread) for index, layer in enumerate(described)]
+    # Last, since only now is it known that all shapes belong together.
+    layers = [
+        PackedLayer(layer, _trits(index, layer, codec, unread) | floats[index])
+        for index, layer in enumerate(described)
+    ]
+    if unread:
+        raise TritbenchError(f"unexpected tensors {', '.join(sorted(unread))}")
+    spec = InputSpec(
+        (about.input.shape[0], about.input.shape[1], about.input.shape[2]),
+        about.input.mean,
+        about.input.std,
+    )
+    return Network(layers, spec, about.classes, about.codec, about.provenance, stored)
+
+
+def _floats(index: int, layer: Layer, unread: Arrays) -> Arrays:
+    """Scale and bias of one layer as float32, taken out of `unread`."""
+    shapes: dict[str, list[tuple[int, ...]]] = {}
+    if layer["type"] == "affine":
+        shapes = {key: [(layer["features"],)] for key in ("scale", "bias")}
+    elif layer["type"] in ("linear", "conv2d"):
+        groups = -(-row_length(layer) // layer["group_size"])
+        shapes = {"scale": [(layer["out"], groups), (1, groups)], "bias": [(layer["out"],)]}
+    found: Arrays = {}
+    for key, allowed in shapes.items():
+        name = f"layers.{index}.{key}"
+        array = _take(unread, name)
+        if array.dtype == np.uint8 or array.shape not in allowed:
+            expected = " or ".join(str(list(shape)) for shape in allowed)
+            raise TritbenchError(
+                f"{name} is {array.dtype} {list(array.shape)}, expected floats {expected}"
             )
-        case "relu" | "flatten" | "maxpool2d" | "avgpool2d":
-            return PackedLayer(about)
-    raise TritbenchError(f"layer {index} has the unknown type {about['type']!r}")
+        if not np.isfinite(array).all():
+            raise TritbenchError(f"{name} holds NaN or infinity")
+        found[key] = array.astype(np.float32)
+    return found
 
 
-def _floats(
-    stored: Mapping[str, NDArray[Any]], name: str, shape: tuple[int, ...]
-) -> NDArray[np.float32]:
-    array = stored[name]
-    if array.dtype != np.float32 or array.shape != shape:
-        found = f"{array.dtype} {list(array.shape)}"
-        raise TritbenchError(f"{name} is {found}, expected float32 {list(shape)}")
-    if not np.isfinite(array).all():
-        raise TritbenchError(f"{name} holds NaN or infinity")
-    return array
+def _trits(index: int, layer: Layer, codec: Codec, unread: Arrays) -> Arrays:
+    if layer["type"] not in ("linear", "conv2d"):
+        return {}
+    name = f"layers.{index}.trits"
+    packed = _take(unread, name)
+    try:
+        return {"trits": codec.unpack(packed, layer["out"], row_length(layer))}
+    except TritbenchError as error:
+        raise TritbenchError(f"{name}: {error}") from None
+
+
+def _take(unread: Arrays, name: str) -> NDArray[Any]:
+    if name not in unread:
+        raise TritbenchError(f"{name} is missing")
+    return unread.pop(name)
+
+
+def _shortest(layer: Layer) -> Layer:
+    """Without the group size where it is the whole row, as it mostly is."""
+    if layer.get("group_size") == (row_length(layer) if "in" in layer else None):
+        return {key: value for key, value in layer.items() if key != "group_size"}
+    return layer
+
+
+def _float32(value: float) -> float:
+    """The shortest decimal that float32 rounds to the same number."""
+    return float(str(np.float32(value)))
+
+
+def _digest(value: Any) -> Any:
+    if isinstance(value, dict):
+        canonical = json.dumps(value, separators=(",", ":"), sort_keys=True)
+        return "sha256:" + hashlib.sha256(canonical.encode()).hexdigest()[:16]
+    return value
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"))

@@ -23,7 +23,7 @@ from tritbench.quantize.ternary import (
     spread,
 )
 
-# Scales that gptq and descent try, in mean magnitudes; a weight from half its scale on is ±1.
+# Scales that gptq and descent try where the threshold is `auto`, in mean magnitudes.
 MULTIPLIERS = (0.5, 0.65, 0.8, 1.0, 1.2, 1.4, 1.7, 2.0, 2.4)
 EXHAUSTIVE_INPUTS = 9  # 3^9 candidates
 
@@ -68,10 +68,9 @@ def _optimal(layer: Layer, settings: QuantizeParams) -> TernaryWeight:
 
 def _gptq(layer: Layer, settings: QuantizeParams) -> TernaryWeight:
     weight, hessian = layer.weight, layer.moments.hessian
-    absmean = references(weight, settings.model_copy(update={"reference": "absmean"}))
     plain = _threshold(layer, settings)
     if settings.threshold == "auto":
-        starts = [(absmean * m, absmean * m / 2) for m in MULTIPLIERS]
+        starts = [(scale, scale / 2) for scale in _scales(weight, settings)]
     else:
         starts = [(plain.scale, settings.threshold * references(weight, settings))]
     candidates = [plain, _with_best_scale(weight, hessian, plain)]
@@ -90,12 +89,11 @@ def _descent(layer: Layer, settings: QuantizeParams) -> TernaryWeight:
         trits, scale = exhaustive(weight, hessian)
         best = TernaryWeight(trits.to(torch.int8), scale, plain.group_size)
     else:
-        candidates = [_descended(weight, hessian, plain)]
-        absmean = references(weight, settings.model_copy(update={"reference": "absmean"}))
-        for multiplier in MULTIPLIERS:
-            scales = spread(absmean * multiplier, plain.group_size, weight.shape)
+        candidates = []
+        for scale in _scales(weight, settings):
+            scales = spread(scale, plain.group_size, weight.shape)
             trits = gptq(weight, hessian, scales, scales / 2).to(torch.int8)
-            found = dataclasses.replace(plain, trits=trits, scale=absmean * multiplier)
+            found = dataclasses.replace(plain, trits=trits, scale=scale)
             candidates.append(_descended(weight, hessian, found, sweeps=3))
         best = _descended(weight, hessian, _best(weight, hessian, candidates))
     if layer.predictions is not None and isinstance(layer.module, nn.Linear):
@@ -208,6 +206,14 @@ def _part(model: nn.Sequential, start: int, stop: int | None = None) -> nn.Seque
     part = model[start:stop]
     assert isinstance(part, nn.Sequential)
     return part
+
+
+def _scales(weight: Tensor, settings: QuantizeParams) -> list[Tensor]:
+    """Scales [rows, groups] to start from; a weight from half its scale on rounds to ±1."""
+    if settings.threshold != "auto":
+        return [2 * settings.threshold * references(weight, settings)]
+    absmean = references(weight, settings.model_copy(update={"reference": "absmean"}))
+    return [absmean * multiplier for multiplier in MULTIPLIERS]
 
 
 def _run(model: nn.Sequential, images: Tensor) -> Tensor:

@@ -1,0 +1,63 @@
+"""Small quantized networks for the tests of files, exports and commands."""
+
+import torch
+from torch import nn
+
+from tritbench.models import InputSpec, build
+from tritbench.params import PtqParams, QuantizeParams
+from tritbench.quantize import quantize_ptq
+
+CLASSES = ["a", "b", "c"]
+SETTINGS = {
+    "linear": {},
+    "mlp": {"hidden": [21, 9]},
+    "cnn": {"channels": [4, 6], "hidden": 11},
+}
+
+
+def spec(size=8):
+    return InputSpec((1, size, size), 0.28612709, 0.35315054)
+
+
+def images(count, size=8):
+    generator = torch.Generator().manual_seed(1)
+    return torch.randint(0, 256, (count, 1, size, size), generator=generator).to(torch.uint8)
+
+
+def odd():
+    """Every type of layer, in an order that no built-in network has."""
+    return nn.Sequential(
+        nn.BatchNorm2d(1),
+        nn.Conv2d(1, 6, (3, 2), padding=(1, 0), stride=(2, 1)),
+        nn.BatchNorm2d(6),
+        nn.ReLU(),
+        nn.AvgPool2d((2, 3)),
+        nn.Flatten(),
+        nn.BatchNorm1d(24),
+        nn.Linear(24, 7, bias=False),
+        nn.Dropout(0.5),
+        nn.BatchNorm1d(7),
+        nn.ReLU(),
+        nn.Linear(7, 3),
+    )
+
+
+def network(name, size=8):
+    """A network with BatchNorms that do something."""
+    torch.manual_seed(0)
+    model = odd() if name == "odd" else build(name, SETTINGS[name], spec(size).shape, 3, 0)
+    for module in model:
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+            nn.init.normal_(module.weight)
+            nn.init.normal_(module.bias)
+            nn.init.normal_(module.running_mean)
+            nn.init.uniform_(module.running_var, 0.5, 2)
+    return model.eval()
+
+
+def quantized(name="odd", granularity="channel", size=8):
+    settings = QuantizeParams(
+        threshold=0.5, reference="absmean", granularity=granularity, backend="native"
+    )
+    ptq = PtqParams(method="threshold", calibration={}, bias_correction=False, batchnorm=False)
+    return quantize_ptq(network(name, size), images(16, size), spec(size), settings, ptq)

@@ -1,0 +1,163 @@
+"""`tritbench inspect`, `predict` and `export`, as a user calls them."""
+
+import csv
+import gzip
+import io
+import json
+
+import numpy as np
+import pytest
+import torch
+from networks import CLASSES, images, quantized, spec
+from PIL import Image
+
+from tritbench import cli, runtime
+from tritbench.data.idx import idx_bytes
+from tritbench.packing import save_trit
+
+
+@pytest.fixture
+def trit(tmp_path):
+    path = tmp_path / "model.trit"
+    save_trit(path, quantized("cnn"), spec(), CLASSES, {"dataset": "x"}, "entropy")
+    return path
+
+
+@pytest.fixture
+def tritbench(monkeypatch, capsys):
+    """Runs a command line; returns exit code, standard output and standard error."""
+
+    def run(*arguments):
+        monkeypatch.setattr("sys.argv", ["tritbench", *map(str, arguments)])
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as error:
+            code = error.code
+        output = capsys.readouterr()
+        return code, output.out, output.err
+
+    return run
+
+
+def expected(trit, pixels):
+    return torch.softmax(runtime.load(trit)(pixels).double(), 1).numpy()
+
+
+def save_pictures(folder, pixels):
+    folder.mkdir()
+    for index, image in enumerate(pixels):
+        Image.fromarray(image[0].numpy()).save(folder / f"{index:03}.png")
+
+
+def test_inspect_shows_layers_and_sizes(trit, tritbench):
+    code, output, _ = tritbench("inspect", trit)
+    assert code == 0
+    lines = output.splitlines()
+    assert lines[0].split()[:3] == ["layer", "shape", "weights"]
+    assert any("conv2d" in line and "4→6 3×3" in line for line in lines)
+    for text in ("entropy,", "t81lib's limbs", "float32", 'dataset "x"', "mean 0.2861"):
+        assert text in output
+
+
+def test_inspect_gives_the_same_facts_to_machines(trit, tritbench):
+    facts = json.loads(tritbench("inspect", trit, "--json")[1])
+    conv = facts["layers"][0]
+    assert (conv["type"], conv["weights"], conv["columns"]) == ("conv2d", 36, 9)
+    assert 0 < conv["zeros"] < 1
+    assert 0 < conv["entropy"] < 1.6
+    assert conv["dtypes"] == {"scale": "float32", "bias": "float32"}
+    assert facts["file_bytes"] == trit.stat().st_size
+    weights = 36 + 216 + 24 * 11 + 33
+    assert facts["weights"] == weights
+    assert facts["float32_bytes"] == 4 * (weights + 4 + 6 + 11 + 3)
+    assert facts["t81_bytes"] == 16 * (4 + 6 * 1 + 11 + 3) + 8 * (4 + 6 + 11 + 3)
+    assert facts["provenance"] == {"dataset": "x"}
+
+
+def test_predict_names_the_class_of_a_picture(trit, tritbench, tmp_path):
+    pixels = images(3)
+    save_pictures(tmp_path / "pictures", pixels)
+    probabilities = expected(trit, pixels)
+    path = tmp_path / "pictures" / "001.png"
+    code, output, _ = tritbench("predict", trit, path)
+    assert code == 0
+    best = probabilities[1].argmax()
+    assert output.startswith(f"{path}: {CLASSES[best]} {probabilities[1][best]:.1%} (")
+
+
+def test_predict_takes_folders_and_writes_json(trit, tritbench, tmp_path):
+    pixels = images(300)
+    save_pictures(tmp_path / "pictures", pixels)
+    found = json.loads(tritbench("predict", trit, tmp_path / "pictures", "--json")[1])
+    probabilities = expected(trit, pixels)
+    assert len(found) == 300
+    assert [row["class"] for row in found] == [CLASSES[i] for i in probabilities.argmax(1)]
+    np.testing.assert_allclose(
+        [list(row["probabilities"].values()) for row in found], probabilities, atol=1e-6
+    )
+    assert found[7]["image"].endswith("007.png")
+
+
+@pytest.mark.parametrize("compressed", [True, False])
+def test_predict_takes_idx_files_and_writes_csv(trit, tritbench, tmp_path, compressed):
+    pixels = images(5)
+    content = idx_bytes(pixels[:, 0].numpy())
+    path = tmp_path / "images-idx3-ubyte"
+    path.write_bytes(content if compressed else gzip.decompress(content))
+    output = tritbench("predict", trit, path, "--csv")[1]
+    header, *rows = csv.reader(io.StringIO(output))
+    assert header == ["image", "class", "probability", *CLASSES]
+    probabilities = expected(trit, pixels)
+    assert [row[0] for row in rows] == [f"{path}[{i}]" for i in range(5)]
+    np.testing.assert_allclose(np.array(rows)[:, 3:].astype(float), probabilities, atol=1e-5)
+
+
+def test_pictures_are_made_what_the_network_takes(trit, tritbench, tmp_path):
+    """Color, size, 16 bits, transparency: the picture of a gray square in each."""
+    gray = np.full((20, 20), 120, np.uint8)
+    made = {
+        "gray.png": Image.fromarray(gray),
+        "color.jpg": Image.fromarray(gray).convert("RGB"),
+        "deep.png": Image.fromarray(gray.astype(np.uint16) * 257),
+        "clear.png": Image.merge(
+            "RGBA", [Image.fromarray(np.full_like(gray, 240))] * 3 + [Image.new("L", (20, 20), 127)]
+        ),
+    }
+    for name, image in made.items():
+        image.save(tmp_path / name)
+    found = json.loads(tritbench("predict", trit, *(tmp_path / n for n in made), "--json")[1])
+    reference = list(found[0]["probabilities"].values())
+    for row in found:
+        assert list(row["probabilities"].values()) == pytest.approx(reference, abs=0.02)
+
+
+def test_what_cannot_be_classified_is_one_line(trit, tritbench, tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n12345")
+    (tmp_path / "text.txt").write_text("hello")
+    (tmp_path / "wide").write_bytes(idx_bytes(np.zeros((1, 8, 9), np.uint8)))
+    for name, message in {
+        "none.png": "no such file",
+        "empty": "no pictures",
+        "broken.png": "not a PNG or JPEG image",
+        "text.txt": "starts with 68656c6c, expected a PNG, JPEG or IDX",
+        "wide": "images are 8 × 9, expected 8 × 8",
+    }.items():
+        code, _, error = tritbench("predict", trit, tmp_path / name)
+        assert code == 1
+        assert message in error
+        assert error.startswith("tritbench: error: ")
+        assert error.count("\n") == 1
+
+
+def test_export_writes_what_is_asked_for(trit, tritbench, tmp_path):
+    names = {"--gguf": "x.gguf", "--onnx": "x.onnx", "--t81": "x.npz"}
+    flags = [part for flag, name in names.items() for part in (flag, tmp_path / name)]
+    code, output, _ = tritbench("export", trit, *flags, "--gguf-type", "TQ1_0")
+    assert code == 0
+    for name in names.values():
+        assert (tmp_path / name).stat().st_size > 0
+        assert name in output
+    assert tritbench("export", trit)[0] == 2
+    assert tritbench("export", tmp_path / "none.trit", "--t81", tmp_path / "y")[0] == 1

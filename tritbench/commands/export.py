@@ -1,0 +1,25 @@
+"""`tritbench export`: a .trit file in other formats."""
+
+from pathlib import Path
+
+from tritbench.packing import load_trit
+from tritbench.packing.export_gguf import export_gguf
+from tritbench.packing.export_onnx import export_onnx
+from tritbench.packing.export_t81 import export_t81
+
+
+def run(path: Path, gguf: Path | None, gguf_type: str, onnx: Path | None, t81: Path | None) -> None:
+    """Write each format that has a path, and say how large it became.
+
+    Raises:
+        TritbenchError: for a file that cannot be read, or where a package is missing.
+    """
+    network = load_trit(path)
+    if gguf:
+        export_gguf(network, gguf, gguf_type)
+    if onnx:
+        export_onnx(network, onnx)
+    if t81:
+        export_t81(network, t81)
+    for target in filter(None, (gguf, onnx, t81)):
+        print(f"{target}: {target.stat().st_size:,} bytes, from {path.stat().st_size:,} of {path}")

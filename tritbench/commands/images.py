@@ -1,0 +1,90 @@
+"""Images of any origin as what a network takes: PNG, JPEG and IDX files, and folders of them."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from tritbench.data.idx import read_array, read_idx
+from tritbench.errors import TritbenchError
+
+PICTURES = (".png", ".jpg", ".jpeg")
+_RESAMPLE = Image.Resampling.BILINEAR
+Pixels = NDArray[np.uint8]
+
+
+def find_images(paths: list[Path]) -> list[Path]:
+    """The files, and for each folder the pictures in it and below it, by name.
+
+    Raises:
+        TritbenchError: for a path that is not there, or a folder without pictures.
+    """
+    found = []
+    for path in paths:
+        if not path.is_dir():
+            if not path.exists():
+                raise TritbenchError(f"{path}: no such file")
+            found.append(path)
+            continue
+        inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in PICTURES and p.is_file())
+        if not inside:
+            raise TritbenchError(f"{path}: no pictures, expected {', '.join(PICTURES)} files")
+        found += inside
+    return found
+
+
+def read_images(path: Path, shape: tuple[int, int, int]) -> Iterator[tuple[str, Pixels]]:
+    """Each image of a file with its name, as uint8 of `shape` [channels, height, width].
+
+    Pictures are turned upright, laid on black where transparent, made gray or RGB as the network's
+    channels ask, and resized. Images of an IDX file must have the network's size.
+
+    Raises:
+        TritbenchError: for a file that is no such image.
+    """
+    if path.suffix.lower() in PICTURES:
+        yield str(path), _read_picture(path, shape)
+        return
+    images = _read_idx(path)
+    if shape[0] != 1 or images.shape[1:] != shape[1:]:
+        sizes = images.shape[1:], shape[1:] if shape[0] == 1 else shape
+        found, expected = (" × ".join(map(str, size)) for size in sizes)
+        raise TritbenchError(f"{path}: images are {found}, expected {expected}")
+    for index, image in enumerate(images):
+        yield f"{path}[{index}]", image[None]
+
+
+def _read_picture(path: Path, shape: tuple[int, int, int]) -> Pixels:
+    channels, height, width = shape
+    if channels not in (1, 3):
+        raise TritbenchError(f"{path}: the network takes {channels} channels, expected 1 or 3")
+    try:
+        with Image.open(path, formats=["PNG", "JPEG"]) as opened:
+            image = ImageOps.exif_transpose(opened)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        reason = " ".join(str(error).split())
+        raise TritbenchError(f"{path}: not a PNG or JPEG image: {reason}") from None
+    if image.mode.startswith("I"):  # 16 bits
+        image = Image.fromarray((np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8))
+    if image.has_transparency_data:
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "black"), image.convert("RGBA"))
+    image = image.convert("L" if channels == 1 else "RGB")
+    if image.size != (width, height):
+        image = image.resize((width, height), _RESAMPLE)
+    pixels = np.asarray(image, np.uint8).reshape(height, width, channels)
+    return np.ascontiguousarray(pixels.transpose(2, 0, 1))
+
+
+def _read_idx(path: Path) -> Pixels:
+    with path.open("rb") as file:
+        start = file.read(4)
+        file.seek(0)
+        if start[:2] == b"\x1f\x8b":
+            return read_idx(path, 3)
+        if start == b"\0\0\x08\3":
+            return read_array(path, file, 3)
+    raise TritbenchError(
+        f"{path}: starts with {start.hex() or 'nothing'}, expected a PNG, JPEG or IDX image file"
+    )

@@ -1,0 +1,38 @@
+"""Trits and scales as float weights, and packages that only an export needs."""
+
+import importlib
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tritbench.errors import TritbenchError
+from tritbench.packing.fold import PackedLayer
+
+
+def scales(layer: PackedLayer) -> NDArray[np.float32]:
+    """float32 [out, groups], a row for each output also where all share one."""
+    scale, out = layer.arrays["scale"], layer.about["out"]
+    return np.ascontiguousarray(np.broadcast_to(scale, (out, scale.shape[1])))
+
+
+def weights(layer: PackedLayer) -> NDArray[np.float32]:
+    """float32 [out, in] of a linear layer, [out, in, height, width] of a conv2d layer."""
+    trits = layer.arrays["trits"]
+    scale = scales(layer).repeat(layer.about["group_size"], 1)[:, : trits.shape[1]]
+    kernel = layer.about.get("kernel", [])
+    return (trits * scale).reshape(len(trits), -1, *kernel).astype(np.float32, copy=False)
+
+
+def require(package: str, purpose: str) -> Any:
+    """Import a package that is not among tritbench's own dependencies.
+
+    Raises:
+        TritbenchError: saying what it is needed for and how to get it.
+    """
+    try:
+        return importlib.import_module(package)
+    except ImportError as error:
+        raise TritbenchError(
+            f"{purpose} needs the package {package} ({error}): pip install '.[export]'"
+        ) from None
