@@ -20,7 +20,9 @@ def logits(data, images):
         if packed is not None:
             columns = layer["in"] * np.prod(layer.get("kernel", [1, 1]))
             groups = np.arange(columns) // layer.get("group_size", columns)
-            w = unpack(about["codec"], packed, layer["out"], columns) * scale[:, groups]
+            w = unpack(about["codec"], packed, layer["out"], columns)
+            negative = arrays.get(f"layers.{i}.negative_scale", scale)
+            w = w * np.where(w < 0, negative[:, groups], scale[:, groups])
         if "kernel" in layer:
             x = np.pad(x, [(0, 0), (0, 0), *((p, p) for p in layer.get("padding", (0, 0)))])
             x = np.lib.stride_tricks.sliding_window_view(x, layer["kernel"], (2, 3))

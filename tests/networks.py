@@ -1,11 +1,14 @@
 """Small quantized networks for the tests of files, exports and commands."""
 
+import copy
+import dataclasses
+
 import torch
 from torch import nn
 
 from tritbench.models import InputSpec, build
 from tritbench.params import PtqParams, QuantizeParams
-from tritbench.quantize import quantize_ptq
+from tritbench.quantize import Quantized, quantize_ptq
 
 CLASSES = ["a", "b", "c"]
 SETTINGS = {
@@ -53,6 +56,19 @@ def network(name, size=8):
             nn.init.normal_(module.running_mean)
             nn.init.uniform_(module.running_var, 0.5, 2)
     return model.eval()
+
+
+def two_sided(ternary):
+    """With scales of their own for trits of -1, as TTQ has them."""
+    weights = {
+        name: dataclasses.replace(weight, negative_scale=weight.scale * 1.5)
+        for name, weight in ternary.weights.items()
+    }
+    model = copy.deepcopy(ternary.model)
+    with torch.no_grad():
+        for name, weight in weights.items():
+            model[int(name)].weight.copy_(weight.dequantize())
+    return Quantized(model, weights)
 
 
 def quantized(name="odd", granularity="channel", size=8):

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 from format_reader import logits
-from networks import CLASSES, SETTINGS, images, network, quantized, spec
+from networks import CLASSES, SETTINGS, images, network, quantized, spec, two_sided
 from safetensors.numpy import load
 
 from tritbench import runtime
@@ -33,6 +33,18 @@ def test_a_packed_network_gives_the_quantized_models_logits(tmp_path, granularit
     torch.testing.assert_close(model(images(50)), expected, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(model(images(50).float() / 255), expected, rtol=1e-4, atol=1e-4)
     assert model.classes == CLASSES
+
+
+@pytest.mark.parametrize("granularity", ["tensor", "channel", "group:4"])
+def test_scales_of_negative_trits_are_kept_and_read_by_the_page_alone(tmp_path, granularity):
+    ternary = two_sided(quantized("odd", granularity))
+    path = tmp_path / "model.trit"
+    save_trit(path, ternary, SPEC, CLASSES, {})
+    with torch.no_grad():
+        expected = ternary.model(SPEC.normalize(images(50)))
+    torch.testing.assert_close(runtime.load(path)(images(50)), expected, rtol=1e-4, atol=1e-4)
+    found = logits(path.read_bytes(), images(50).numpy())
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_batchnorm_is_folded_where_it_follows_weights_and_kept_elsewhere(trit):

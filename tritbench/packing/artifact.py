@@ -182,6 +182,8 @@ def _floats(index: int, layer: Layer, unread: Arrays) -> Arrays:
     elif layer["type"] in ("linear", "conv2d"):
         groups = -(-row_length(layer) // layer["group_size"])
         shapes = {"scale": [(layer["out"], groups), (1, groups)], "bias": [(layer["out"],)]}
+        if f"layers.{index}.negative_scale" in unread:
+            shapes["negative_scale"] = shapes["scale"]
     found: Arrays = {}
     for key, allowed in shapes.items():
         name = f"layers.{index}.{key}"
@@ -194,6 +196,8 @@ def _floats(index: int, layer: Layer, unread: Arrays) -> Arrays:
         if not np.isfinite(array).all():
             raise TritbenchError(f"{name} holds NaN or infinity")
         found[key] = array.astype(np.float32)
+    if "negative_scale" in found and found["negative_scale"].shape != found["scale"].shape:
+        raise TritbenchError(f"layers.{index}.negative_scale has not the shape of scale")
     return found
 
 

@@ -53,6 +53,11 @@ def blocks(layer: PackedLayer) -> tuple[NDArray[np.float32], NDArray[np.float32]
         scales that float16 holds; the correction float32 [out, groups], by which weights of a
         group are to be multiplied, 1 within 2^-11 for scales of common size.
     """
+    if "negative_scale" in layer.arrays:
+        raise TritbenchError(
+            "the network has other scales for trits of -1 (qat.method: ttq); GGUF's ternary types "
+            "have one scale for both"
+        )
     trits, size, exact = layer.arrays["trits"], layer.about["group_size"], scales(layer)
     out, groups = exact.shape
     padded = -(-size // BLOCK) * BLOCK

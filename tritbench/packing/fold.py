@@ -21,8 +21,9 @@ class PackedLayer:
         about: plain JSON, `type` and what the type needs: linear (in, out), conv2d (in, out,
             kernel, stride, padding), affine (features), maxpool2d, avgpool2d (kernel, stride),
             relu, flatten.
-        arrays: of linear and conv2d: trits int8 [out, inputs], scale float32 [rows, groups] and
-            bias float32 [out]; of affine: scale and bias float32 [features]; else none.
+        arrays: of linear and conv2d: trits int8 [out, inputs], scale float32 [rows, groups], where
+            trits of -1 have scales of their own negative_scale in the same shape, and bias float32
+            [out]; of affine: scale and bias float32 [features]; else none.
     """
 
     about: dict[str, Any]
@@ -68,17 +69,20 @@ def _weight_layer(
     norm: BatchNorm | None,
 ) -> PackedLayer:
     weight = quantized.weights[name]
-    scale = weight.scale.double().numpy()
+    scales = {"scale": weight.scale.double().numpy()}
+    if weight.negative_scale is not None:
+        scales["negative_scale"] = weight.negative_scale.double().numpy()
     outputs = len(weight.trits)
     bias = np.zeros(outputs) if module.bias is None else module.bias.detach().double().numpy()
     if norm is not None:
         gain, shift = _affine(norm)
-        scale = scale * gain[:, None]
+        scales = {key: scale * gain[:, None] for key, scale in scales.items()}
         bias = bias * gain + shift
     about = {key: value for key, value in about.items() if key != "bias"}
     about["group_size"] = weight.group_size
     trits = weight.trits.flatten(1).numpy()
-    return PackedLayer(about, {"trits": trits, "scale": _float32(scale), "bias": _float32(bias)})
+    floats = {key: _float32(values) for key, values in (scales | {"bias": bias}).items()}
+    return PackedLayer(about, {"trits": trits} | floats)
 
 
 def _affine(norm: BatchNorm) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from tritbench.models import Checkpoint, InputSpec, from_layers
 from tritbench.packing import Network, PackedLayer
+from tritbench.packing.dequantize import weights
 
 ENGINE = "PyTorch reference (weights dequantized to float32)"
 
@@ -66,9 +67,7 @@ def _layer(layer: PackedLayer) -> nn.Module:
         return Affine(arrays["scale"], arrays["bias"])
     module = from_layers([{**layer.about, "bias": True}])[0]
     if isinstance(module, nn.Linear | nn.Conv2d):
-        trits = arrays["trits"].float()
-        scale = arrays["scale"].repeat_interleave(layer.about["group_size"], 1)
-        module.weight.copy_((trits * scale[:, : trits.shape[1]]).reshape(module.weight.shape))
+        module.weight.copy_(torch.from_numpy(weights(layer)).reshape(module.weight.shape))
         assert module.bias is not None
         module.bias.copy_(arrays["bias"])
     return module
