@@ -124,7 +124,7 @@ def test_nothing_changed_is_no_work(clean):
     output = dvc(clean, "repro")
     assert stages_run(output) == set()
     assert "up to date" in output
-    assert dvc(clean, "status").strip() == "Data and pipelines are up to date."
+    assert dvc(clean, "status", "dvc.yaml").strip() == "Data and pipelines are up to date."
 
 
 def test_the_results_carry_the_data_sets_name(clean):

@@ -45,16 +45,17 @@ def figures(results: Results) -> dict[str, str]:
         "confusion.svg": "Predicted classes of the test images",
     }
     return {
-        name: _svg(chart.properties(title=f"{titles[name]}: {dataset}"))
+        name: svg(chart.properties(title=f"{titles[name]}: {dataset}"))
         for name, chart in charts.items()
     }
 
 
-def _svg(chart: Any) -> str:
+def svg(chart: Any) -> str:
+    """An Altair chart as SVG in the project's style."""
     specification = chart.configure(**CONFIG).to_dict()
     # No addresses: a figure holds only the numbers given to it.
-    svg = vl_convert.vegalite_to_svg(specification, vl_version=VEGALITE, allowed_base_urls=[])
-    return _renumbered(str(svg))
+    text = vl_convert.vegalite_to_svg(specification, vl_version=VEGALITE, allowed_base_urls=[])
+    return _renumbered(str(text))
 
 
 def _renumbered(svg: str) -> str:

@@ -1,0 +1,142 @@
+"""Mean and standard deviation of each method over the seeds, as CSV and Markdown; a figure."""
+
+import csv
+from collections import defaultdict
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+import altair as alt
+
+from tritbench.errors import reported
+from tritbench.files import write_atomic
+from tritbench.params import Params, load_params
+from tritbench.report.figures import svg
+
+RESULTS = Path("methods/results")
+OUT = Path("benchmarks")
+COLUMNS = (
+    "model", "mode", "method", "seeds", "test_accuracy_mean", "test_accuracy_std", "delta_mean",
+    "delta_std", "zeros", "seconds", "is_default",
+)  # fmt: skip
+
+
+def main() -> None:
+    """Write benchmarks/methods.csv, methods.md and thresholds.svg."""
+    params = load_params()
+    rows = [row for mode in ("ptq", "qat") for row in summaries(params, mode)]
+    lines = [",".join(COLUMNS), *(",".join(str(row[key]) for key in COLUMNS) for row in rows)]
+    write_atomic(OUT / "methods.csv", "\n".join(lines) + "\n")
+    write_atomic(OUT / "methods.md", markdown(rows))
+    write_atomic(OUT / "thresholds.svg", svg(thresholds(params)))
+    print(f"table: {OUT / 'methods.csv'}: {len(rows)} rows; {OUT / 'thresholds.svg'}")
+
+
+def summaries(params: Params, mode: str) -> list[dict[str, Any]]:
+    """A row for FP32 (once, before PTQ) and each method, models in the order of params.yaml."""
+    found: dict[tuple[str, str], list[dict[str, str]]] = defaultdict(list)
+    for path in sorted((RESULTS / mode).glob("*.csv")):
+        model, method = path.stem.split("-")[:2]
+        found[model, method] += read(path)
+    default = params.ptq.method if mode == "ptq" else params.qat.method
+    rows = []
+    for name in params.models:
+        methods = [method for model, method in found if model == name]
+        if mode == "ptq":
+            runs = found[name, methods[0]]
+            rows.append(summary(name, "fp32", "fp32", runs, is_default=True))
+        rows += [summary(name, mode, m, found[name, m], m == default) for m in methods]
+    return rows
+
+
+def summary(
+    model: str, mode: str, method: str, runs: list[dict[str, str]], is_default: bool
+) -> dict[str, Any]:
+    """Accuracies as shares of 1, differences to FP32 of the same seed in points."""
+    prefix = "fp32_" if mode == "fp32" else ""
+    accuracies = [float(run[f"{prefix}test_accuracy"]) for run in runs]
+    deltas = [
+        100 * (accuracy - float(run["fp32_test_accuracy"]))
+        for accuracy, run in zip(accuracies, runs, strict=True)
+    ]
+    return {
+        "model": model,
+        "mode": mode,
+        "method": method,
+        "seeds": len(runs),
+        "test_accuracy_mean": round(mean(accuracies), 5),
+        "test_accuracy_std": round(stdev(accuracies), 5),
+        "delta_mean": round(mean(deltas), 3),
+        "delta_std": round(stdev(deltas), 3),
+        "zeros": "" if prefix else round(mean(float(run["zeros"]) for run in runs), 4),
+        "seconds": round(mean(float(run[f"{prefix}seconds"]) for run in runs), 2),
+        "is_default": str(is_default).lower(),
+    }
+
+
+def markdown(rows: list[dict[str, Any]]) -> str:
+    """The rows as a table; defaults in bold."""
+    lines = [
+        "| model | mode | method | test accuracy | Δ to FP32 (points) | zeros | seconds |",
+        "| :-- | :-- | :-- | --: | --: | --: | --: |",
+    ]
+    for row in rows:
+        fp32 = row["mode"] == "fp32"
+        method = f"**{row['method']}**" if row["is_default"] == "true" else row["method"]
+        delta = "–" if fp32 else f"{row['delta_mean']:+.2f} ± {row['delta_std']:.2f}"
+        zeros = "–" if fp32 else f"{row['zeros']:.1%}"
+        lines.append(
+            f"| {row['model']} | {row['mode'].upper()} | {'–' if fp32 else method} "
+            f"| {row['test_accuracy_mean']:.2%} ± {100 * row['test_accuracy_std']:.2f} "
+            f"| {delta} | {zeros} | {row['seconds']:.1f} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def thresholds(params: Params) -> Any:
+    """Test accuracy against threshold, a panel for each model, a line for each method."""
+    values = []
+    for name in params.models:
+        runs = read(RESULTS / "sweep" / f"{name}.csv")
+        for run in runs:
+            values.append(
+                {
+                    "model": name,
+                    "method": run["method"],
+                    "threshold": float(run["threshold"]),
+                    "accuracy": float(run["test_accuracy"]),
+                }
+            )
+        fp32 = float(runs[0]["fp32_test_accuracy"])
+        ends = {float(run["threshold"]) for run in runs}
+        values += [
+            {"model": name, "method": "FP32", "threshold": x, "accuracy": fp32}
+            for x in (min(ends), max(ends))
+        ]
+    data = alt.Data(values=values)  # type: ignore[no-untyped-call]
+    chart = alt.Chart(data).mark_line(point=True)
+    return (
+        chart.encode(
+            x=alt.X("threshold:Q", title="threshold (mean magnitudes)"),
+            y=alt.Y("accuracy:Q", title="test accuracy", axis=alt.Axis(format="%")).scale(
+                zero=False
+            ),
+            color=alt.Color("method:N", title="method"),
+            shape=alt.Shape("method:N", title="method"),
+        )
+        .properties(width=240, height=240)
+        .facet(column=alt.Column("model:N", title=None, sort=list(params.models)))
+        .resolve_scale(y="independent")
+        .properties(title="PTQ accuracy against threshold, one seed")
+    )
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    """The rows of a CSV file."""
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+if __name__ == "__main__":
+    with reported("table"):
+        main()
