@@ -173,6 +173,16 @@ def test_a_changed_parameter_reruns_what_depends_on_it(clean, change, expected):
     assert stages_run(dvc(clean, "exp", "run", "-S", change)) == expected
 
 
+def test_a_preset_is_a_change_of_parameters(clean):
+    output = run(clean, "tritbench", "run", "--preset", "small")
+    assert {"quantize_ptq@linear", "train_qat@mlp", "report"} <= stages_run(output)
+    assert "codec: entropy" in (clean / "params.yaml").read_text()
+    assert '\\"codec\\":\\"entropy\\"' in (clean / "models/mlp/qat.trit").read_bytes().decode(
+        "latin1"
+    )
+    assert "no such preset" in run(clean, "tritbench", "run", "--preset", "none", check=False)
+
+
 def test_a_misspelt_or_wrong_parameter_does_not_pass(clean):
     output = dvc(clean, "exp", "run", "-S", "quantize.treshold=0.6", check=False)
     assert "quantize.treshold" in output or "treshold" in output
