@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+NATIVE := $(wildcard tritbench/runtime/native/*)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .PHONY: benchmark test lint format clean
@@ -16,16 +17,18 @@ lint: $(READY)
 	@ruff check -q .
 	@ruff format -q --check .
 	@mypy
+	@clang-format --dry-run --Werror $(NATIVE)
 
 format: $(READY)
 	@ruff check -q --fix .
 	@ruff format -q .
+	@clang-format -i $(NATIVE)
 
 clean:
 	rm -rf .venv
 
-$(READY): pyproject.toml constraints.txt
+$(READY): pyproject.toml constraints.txt $(NATIVE)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "tritbench needs Python 3.11 or newer; set PYTHON=python3.11")'
-	$(PYTHON) -m venv .venv
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@

@@ -1,0 +1,363 @@
+// Runs a network, a block of images at a time, each stage over the whole block: weights are read
+// once a block, and what lies between two stages stays in the cache.
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <exception>
+#include <limits>
+#include <thread>
+#include <type_traits>
+
+#include "network.h"
+#include "ops.h"
+
+namespace tritbench {
+namespace {
+
+constexpr int64_t BLOCK_IMAGES = 128;
+constexpr int64_t BLOCK_MEMORY = 256 << 10;  // bytes of activations between two stages
+constexpr int64_t THREAD_WORK = int64_t{20}
+                                << 20;    // products for which a thread is worth its start
+constexpr int64_t SLACK = 16;             // elements that may be read behind activations
+constexpr float LEAST_RANGE = 0x1p-100F;  // rows of smaller values count as zero
+
+// Memory of one thread, kept from call to call; it only grows.
+template <class T>
+class Buffer {
+  public:
+    T* get(int64_t count) {
+        if (static_cast<size_t>(count) > values_.size()) values_.resize(static_cast<size_t>(count));
+        return values_.data();
+    }
+
+  private:
+    std::vector<T> values_;
+};
+
+template <class T>
+struct Scratch {
+    Buffer<T> activations[2];
+    Buffer<float> scales[2], maps[3];
+    Buffer<int32_t> zeros[2];
+    Buffer<Row<T>> rows;
+};
+
+// What a stage takes: one padded input an image, `stride` elements apart.
+template <class T>
+struct Activations {
+    const T* data;
+    int64_t stride;
+    const float* scale;
+    const int32_t* zero;
+    bool pixels;
+};
+
+template <class T>
+class Block {
+  public:
+    Block(const Network& network, int64_t count, float* logits, Scratch<T>& scratch)
+        : network_(network), count_(count), logits_(logits), scratch_(scratch) {}
+
+    void run(const uint8_t* pixels) {
+        if (!network_.input_ops.empty()) {
+            run_images([&](int64_t i, float* to) {
+                const uint8_t* from = pixels + i * network_.image_size();
+                for (int64_t p = 0; p < network_.image_size(); ++p)
+                    to[p] = static_cast<float>(from[p]) / 255.0F;
+                return to;
+            });
+            return;
+        }
+        const Stage& first = network_.stages.front();
+        const int64_t size = network_.image_size();
+        begin_stage(first);
+        std::fill(scale_, scale_ + count_, 1.0F);
+        std::fill(zero_, zero_ + count_, 0);
+        if constexpr (std::is_same_v<T, uint8_t>) {
+            if (first.padded() == size && first.reach() <= size) {
+                run_stages({pixels, size, scale_, zero_, true});
+                return;
+            }
+        }
+        for (int64_t i = 0; i < count_; ++i) {
+            T* to = input_ + i * stride_;
+            if (first.padded() != size) std::fill(to, to + first.padded(), T{});
+            place(first, pixels + i * size, true, 1, to,
+                  [](const uint8_t* from, int64_t n, T* out) { std::copy(from, from + n, out); });
+        }
+        run_stages({input_, stride_, scale_, zero_, true});
+    }
+
+    void run(const float* images) {
+        run_images([&](int64_t i, float*) { return images + i * network_.image_size(); });
+    }
+
+  private:
+    // Floats in 0..1, given one image at a time.
+    template <class Images>
+    void run_images(const Images& images) {
+        const Stage& first = network_.stages.front();
+        const int64_t size = network_.image_size();
+        std::vector<int64_t> infinite;
+        begin_stage(first);
+        for (int64_t i = 0; i < count_; ++i) {
+            float* values = scratch_.maps[0].get(map_size());
+            float* spare = scratch_.maps[1].get(map_size());
+            const Kernels& kernels = *network_.kernels;
+            if (!kernels.normalize(images(i, values), size, network_.mean, network_.std, values))
+                infinite.push_back(i);
+            if (network_.input_ops.empty()) {
+                pack(first, {values, 1, 1, size, size}, i);
+                continue;
+            }
+            const int64_t channels = network_.channels, height = network_.height;
+            const int64_t width = network_.width;
+            const Map map{spare, height, width, channels, input_lanes()};
+            std::fill(spare, spare + map.size(), 0.0F);
+            for (int64_t c = 0; c < channels; ++c)
+                for (int64_t p = 0; p < height * width; ++p)
+                    spare[p * map.lanes + c] = values[c * height * width + p];
+            pack(first, apply_all(network_.input_ops, 0, map, values), i);
+        }
+        run_stages({input_, stride_, scale_, zero_, false});
+        for (const int64_t i : infinite)
+            std::fill(logits_ + i * logits(), logits_ + (i + 1) * logits(),
+                      std::numeric_limits<float>::quiet_NaN());
+    }
+
+    void run_stages(Activations<T> activations) {
+        for (size_t s = 0; s < network_.stages.size(); ++s) {
+            const Stage& stage = network_.stages[s];
+            const Stage* next = s + 1 < network_.stages.size() ? &stage + 1 : nullptr;
+            if (next) begin_stage(*next);
+            if (stage.positions() == 1)
+                run_dense(stage, next, activations);
+            else
+                run_convolution(stage, next, activations);
+            activations = {input_, stride_, scale_, zero_, false};
+        }
+    }
+
+    void run_dense(const Stage& stage, const Stage* next, const Activations<T>& in) {
+        const int64_t lanes = stage.lanes();
+        Row<T>* rows = scratch_.rows.get(count_);
+        const float* bias = (in.pixels ? stage.pixels : stage.values).bias.data();
+        for (int64_t i = 0; i < count_; ++i)
+            rows[i] = {in.data + i * in.stride, in.scale[i], in.zero[i], bias};
+        float* sums = scratch_.maps[0].get(count_ * lanes);
+        matmul(stage.weights(in.pixels), rows, count_, sums, lanes);
+        float* spare = scratch_.maps[1].get(lanes);
+        for (int64_t i = 0; i < count_; ++i) {
+            const Map map{sums + i * lanes, 1, 1, stage.outputs, lanes};
+            emit(next, apply_all(stage.ops, 0, map, spare), i);
+        }
+    }
+
+    // Image by image. Where max-pooling follows, only the rows of one window are held unpooled.
+    void run_convolution(const Stage& stage, const Stage* next, const Activations<T>& in) {
+        const int64_t lanes = stage.lanes(), width = stage.out_width;
+        const bool fused = !stage.ops.empty() && stage.ops[0].kind == OpKind::max_pool &&
+                           stage.ops[0].window.step_y >= stage.ops[0].window.height;
+        const Window window = fused ? stage.ops[0].window : Window{1, 1, 1, 1};
+        const Map map{scratch_.maps[0].get(stage.positions() * lanes),
+                      pooled(stage.out_height, window.height, window.step_y),
+                      pooled(width, window.width, window.step_x), stage.outputs, lanes};
+        float* spare = scratch_.maps[1].get(stage.positions() * lanes);
+        float* strip = scratch_.maps[2].get(window.height * width * lanes);
+        Row<T>* rows = scratch_.rows.get(window.height * width);
+        const Weights weights = stage.weights(in.pixels);
+        for (int64_t i = 0; i < count_; ++i) {
+            for (int64_t y = 0; y < map.height; ++y) {
+                for (int64_t k = 0; k < window.height; ++k)
+                    fill_rows(stage, in, i, y * window.step_y + k, rows + k * width);
+                float* to = map.data + y * map.width * lanes;
+                matmul(weights, rows, window.height * width, fused ? strip : to, lanes);
+                if (fused)
+                    network_.kernels->max_pool(strip, width * lanes, lanes, window, map.width, to);
+            }
+            emit(next, apply_all(stage.ops, fused ? 1 : 0, map, spare), i);
+        }
+    }
+
+    // The rows of the product for one row of positions.
+    void fill_rows(const Stage& stage, const Activations<T>& in, int64_t i, int64_t y,
+                   Row<T>* rows) const {
+        const int64_t pixel = stage.planar ? 1 : stage.channels;
+        const int64_t line = (stage.width + 2 * stage.pad_x) * pixel;
+        const T* data = in.data + i * in.stride + y * stage.step_y * line;
+        for (int64_t x = 0; x < stage.out_width; ++x) {
+            const float* bias = stage.values.bias.data();
+            if (in.pixels) {
+                const int64_t row = stage.row_class[static_cast<size_t>(y)];
+                const int64_t column = stage.column_class[static_cast<size_t>(x)];
+                bias = stage.pixels.bias.data() + (row + column) * stage.lanes();
+            }
+            rows[x] = {data + x * stage.step_x * pixel, in.scale[i], in.zero[i], bias};
+        }
+    }
+
+    void matmul(const Weights& weights, const Row<T>* rows, int64_t count, float* out,
+                int64_t stride) const {
+        if constexpr (std::is_same_v<T, uint8_t>)
+            network_.kernels->matmul(weights, rows, count, out, stride);
+        else
+            network_.kernels->matmul_exact(weights, rows, count, out, stride);
+    }
+
+    Map apply_all(const std::vector<Op>& ops, size_t from, Map map, float* spare) const {
+        for (size_t i = from; i < ops.size(); ++i) {
+            float* const data = map.data;
+            map = apply(ops[i], map, spare, *network_.kernels);
+            if (map.data == spare) spare = data;
+        }
+        return map;
+    }
+
+    void emit(const Stage* next, const Map& map, int64_t i) {
+        if (next) {
+            pack(*next, map, i);
+            return;
+        }
+        for (int64_t k = 0; k < logits(); ++k)
+            logits_[i * logits() + k] = map.data[network_.order[static_cast<size_t>(k)]];
+    }
+
+    // Room for the activations that `stage` takes, apart from those in use.
+    void begin_stage(const Stage& stage) {
+        turn_ = 1 - turn_;
+        stride_ = (stage.padded() + SLACK - 1) / SLACK * SLACK;
+        input_ = scratch_.activations[turn_].get(count_ * stride_ + SLACK);
+        scale_ = scratch_.scales[turn_].get(count_);
+        zero_ = scratch_.zeros[turn_].get(count_);
+    }
+
+    // A float map as the next stage's input: quantized to 8 bits, or as it is.
+    void pack(const Stage& stage, const Map& map, int64_t i) {
+        T* to = input_ + i * stride_;
+        const bool dense = stage.padded() == stage.channels * stage.height * stage.width;
+        if constexpr (std::is_same_v<T, uint8_t>) {
+            float low, high;
+            network_.kernels->range(map.data, map.size(), &low, &high);
+            const float range = high - low;
+            const bool some = range >= LEAST_RANGE;
+            const float inverse = some ? 255.0F / range : 0;
+            const float middle = -low * inverse;
+            scale_[i] = some ? range / 255.0F : 0;
+            const auto zero = static_cast<int32_t>(std::lrint(middle < 255.0F ? middle : 255.0F));
+            zero_[i] = zero;
+            if (!dense) std::fill(to, to + stage.padded(), static_cast<uint8_t>(zero));
+            place(stage, map.data, stage.planar, map.lanes, to,
+                  [&](const float* from, int64_t n, uint8_t* out) {
+                      network_.kernels->quantize(from, n, inverse, zero, out);
+                  });
+        } else {
+            scale_[i] = 1;
+            zero_[i] = 0;
+            if (!dense) std::fill(to, to + stage.padded(), 0.0F);
+            place(stage, map.data, stage.planar, map.lanes, to,
+                  [](const float* from, int64_t n, float* out) { std::copy(from, from + n, out); });
+        }
+    }
+
+    // Write a map [height, width, lanes], or [channels, height, width], into its padded place.
+    template <class From, class Put>
+    static void place(const Stage& stage, const From* from, bool planar, int64_t lanes, T* to,
+                      const Put& put) {
+        const int64_t height = stage.height, width = stage.width, channels = stage.channels;
+        const int64_t line = width + 2 * stage.pad_x;
+        const bool unpadded = stage.pad_y == 0 && stage.pad_x == 0;
+        if (unpadded && (planar || lanes == channels || height * width == 1)) {
+            put(from, channels * height * width, to);
+        } else if (planar) {
+            for (int64_t c = 0; c < channels; ++c)
+                for (int64_t y = 0; y < height; ++y)
+                    put(from + (c * height + y) * width, width,
+                        to + (c * (height + 2 * stage.pad_y) + y + stage.pad_y) * line +
+                            stage.pad_x);
+        } else {
+            const int64_t whole = lanes == channels ? width : 1;  // pixels written at once
+            for (int64_t y = 0; y < height; ++y)
+                for (int64_t x = 0; x < width; x += whole)
+                    put(from + (y * width + x) * lanes, whole * channels,
+                        to + ((y + stage.pad_y) * line + x + stage.pad_x) * channels);
+        }
+    }
+
+    int64_t logits() const { return static_cast<int64_t>(network_.order.size()); }
+    int64_t input_lanes() const { return (network_.channels + LANES - 1) / LANES * LANES; }
+    int64_t map_size() const { return network_.height * network_.width * input_lanes(); }
+
+    const Network& network_;
+    const int64_t count_;
+    float* const logits_;
+    Scratch<T>& scratch_;
+    // The activations being written, one of two by turns.
+    int turn_ = 0;
+    T* input_ = nullptr;
+    int64_t stride_ = 0;
+    float* scale_ = nullptr;
+    int32_t* zero_ = nullptr;
+};
+
+template <class T, class Image>
+void run_range(const Network& network, const Image* images, int64_t count, float* logits) {
+    thread_local Scratch<T> scratch;
+    int64_t largest = 1;
+    for (const Stage& stage : network.stages)
+        if (stage.positions() > 1 || &stage != &network.stages.front())
+            largest = std::max<int64_t>(largest, stage.padded() * static_cast<int64_t>(sizeof(T)));
+    const int64_t step = std::clamp(BLOCK_MEMORY / largest / 4 * 4, int64_t{8}, BLOCK_IMAGES);
+    for (int64_t i = 0; i < count; i += step)
+        Block<T>(network, std::min(step, count - i),
+                 logits + i * static_cast<int64_t>(network.order.size()), scratch)
+            .run(images + i * network.image_size());
+}
+
+template <class Image>
+void run_threads(const Network& network, const Image* images, int64_t count, float* logits) {
+    const auto part = [&](int64_t from, int64_t to) {
+        const Image* some = images + from * network.image_size();
+        float* out = logits + from * static_cast<int64_t>(network.order.size());
+        if (network.exact)
+            run_range<float>(network, some, to - from, out);
+        else
+            run_range<uint8_t>(network, some, to - from, out);
+    };
+    const int64_t work = network.products();
+    const int64_t worth = std::min<int64_t>(count / 8, count * work / THREAD_WORK);
+    const int64_t threads = std::clamp<int64_t>(worth, 1, network.threads);
+    if (threads == 1) {
+        part(0, count);
+        return;
+    }
+    // Work that is worth threads takes far longer than starting them: no pool, nothing to wake,
+    // nothing that a fork could lose.
+    std::vector<std::exception_ptr> errors(static_cast<size_t>(threads));
+    std::vector<std::thread> others;
+    const auto from = [&](int64_t t) { return count * t / threads / 4 * 4; };
+    const auto guarded = [&](int64_t t) {
+        try {
+            part(from(t), t + 1 == threads ? count : from(t + 1));
+        } catch (...) {
+            errors[static_cast<size_t>(t)] = std::current_exception();
+        }
+    };
+    for (int64_t t = 1; t < threads; ++t) others.emplace_back(guarded, t);
+    guarded(0);
+    for (std::thread& other : others) other.join();
+    for (const std::exception_ptr& error : errors)
+        if (error) std::rethrow_exception(error);
+}
+
+}  // namespace
+
+void run(const Network& network, const uint8_t* pixels, int64_t count, float* logits) {
+    run_threads(network, pixels, count, logits);
+}
+
+void run(const Network& network, const float* images, int64_t count, float* logits) {
+    run_threads(network, images, count, logits);
+}
+
+}  // namespace tritbench

@@ -1,0 +1,256 @@
+// The kernels, written once over an `Isa` and compiled for each instruction set. An Isa has
+//   WIDTH (outside it, before this header)   floats in a register
+//   Bytes      64 bytes: four for each of the 16 outputs
+//   Accumulator    16 int32
+//   PANELS, ROWS   of a tile: their product in accumulators, and what decoding needs, fill the
+//              registers
+//   OFFSET     what `dot` takes from each activation (128 where it multiplies signed bytes)
+//   load, broadcast, decode<dword>, zero, add, dot, and `part`, WIDTH of the 16 sums
+
+#pragma once
+
+#include <cstring>
+
+#include "kernels.h"
+
+namespace tritbench {
+namespace {
+
+constexpr int64_t EXACT_CHUNK = 16;  // blocks summed apart: bounds the rounding of long float sums
+
+// Vectors of the compiler's own, as wide as the instruction set's: PARTS of them are a panel's
+// 16 outputs.
+constexpr int PARTS = LANES / WIDTH;
+using Floats = float __attribute__((vector_size(4 * WIDTH)));
+using Ints = int32_t __attribute__((vector_size(4 * WIDTH)));
+
+template <class V, class T>
+inline V read(const T* from) {
+    V values;
+    std::memcpy(&values, from, sizeof values);
+    return values;
+}
+
+template <class V, class T>
+inline void write(T* to, V values) {
+    std::memcpy(to, &values, sizeof values);
+}
+
+inline Floats finish(Floats total, float scale, const float* bias, bool relu) {
+    const Floats y = total * scale + read<Floats>(bias);
+    return relu ? y < 0 ? Floats{} : y : y;
+}
+
+// R rows × P panels, accumulated in registers.
+template <class Isa, int R, int P>
+void compute_tile(const Weights& w, int64_t panel, const Row<uint8_t>* rows, float* out,
+                  int64_t stride) {
+    // A dot product takes several cycles: few accumulators would wait for themselves.
+    constexpr int SETS = R * P >= 8 ? 1 : R * P >= 4 ? 2 : 4;
+    const uint8_t* codes = w.codes + panel * w.blocks * BLOCK_BYTES;
+    const uint8_t* data[R];
+    for (int r = 0; r < R; ++r) data[r] = rows[r].data;
+    Floats total[R][P][PARTS];
+#pragma GCC unroll 64
+    for (int i = 0; i < R * P * PARTS; ++i)
+        total[i / (P * PARTS)][i / PARTS % P][i % PARTS] = Floats{} - 0.0F;  // -0 + y is y
+    int64_t block = 0;
+    for (int64_t group = 0; group < w.groups; ++group) {
+        typename Isa::Accumulator sums[SETS][R][P];
+#pragma GCC unroll 64
+        for (int i = 0; i < SETS * R * P; ++i) sums[i / (R * P)][i / P % R][i % P] = Isa::zero();
+        for (; block < w.group_blocks[group]; ++block) {
+            const int32_t* offsets = w.offsets + block * DWORDS;
+            typename Isa::Bytes packed[P];
+#pragma GCC unroll 8
+            for (int n = 0; n < P; ++n)
+                packed[n] = Isa::load(codes + (n * w.blocks + block) * BLOCK_BYTES);
+            const auto step = [&](auto dword) __attribute__((always_inline)) {
+                constexpr int D = decltype(dword)::value;
+                typename Isa::Bytes trits[P];
+#pragma GCC unroll 8
+                for (int n = 0; n < P; ++n) trits[n] = Isa::template decode<D>(packed[n]);
+#pragma GCC unroll 32
+                for (int r = 0; r < R; ++r) {
+                    const auto x = Isa::broadcast(data[r] + offsets[D]);
+#pragma GCC unroll 8
+                    for (int n = 0; n < P; ++n) {
+                        auto& sum = sums[D % SETS][r][n];
+                        sum = Isa::dot(sum, x, trits[n]);
+                    }
+                }
+            };
+            step(std::integral_constant<int, 0>{});
+            step(std::integral_constant<int, 1>{});
+            step(std::integral_constant<int, 2>{});
+            step(std::integral_constant<int, 3>{});
+        }
+#pragma GCC unroll 64
+        for (int i = R * P; i < SETS * R * P; ++i) {
+            auto& sum = sums[0][i / P % R][i % P];
+            sum = Isa::add(sum, sums[i / (R * P)][i / P % R][i % P]);
+        }
+        const int64_t at = (group * w.panels + panel) * LANES;
+#pragma GCC unroll 64
+        for (int i = 0; i < R * P * PARTS; ++i) {
+            const int r = i / (P * PARTS), n = i / PARTS % P, part = i % PARTS;
+            const int64_t lane = at + n * LANES + part * WIDTH;
+            Ints sum = Isa::part(sums[0][r][n], part);
+            if (const int32_t zero = rows[r].zero - Isa::OFFSET; zero != 0)
+                sum -= read<Ints>(w.sums + lane) * (zero * (1 << TRIT_SHIFT));
+            total[r][n][part] +=
+                __builtin_convertvector(sum >> TRIT_SHIFT, Floats) * read<Floats>(w.scales + lane);
+        }
+    }
+#pragma GCC unroll 64
+    for (int i = 0; i < R * P * PARTS; ++i) {
+        const int r = i / (P * PARTS), n = i / PARTS % P, part = i % PARTS;
+        const int64_t lane = (panel + n) * LANES + part * WIDTH;
+        write(out + r * stride + lane,
+              finish(total[r][n][part], rows[r].scale, rows[r].bias + lane, w.relu));
+    }
+}
+
+template <class Isa, int R, int P>
+void compute_rows(const Weights& w, int64_t panel, const Row<uint8_t>* rows, int64_t count,
+                  float* out, int64_t stride) {
+    for (; count >= R; count -= R, rows += R, out += R * stride)
+        compute_tile<Isa, R, P>(w, panel, rows, out, stride);
+    if constexpr (R > 1)
+        if (count > 0) compute_rows<Isa, R / 2, P>(w, panel, rows, count, out, stride);
+}
+
+template <class Isa, int P>
+void matmul_panels(const Weights& w, int64_t panel, const Row<uint8_t>* rows, int64_t count,
+                   float* out, int64_t stride) {
+    for (; panel + P <= w.panels; panel += P)
+        compute_rows<Isa, Isa::ROWS, P>(w, panel, rows, count, out, stride);
+    if constexpr (P > 1)
+        if (panel < w.panels) matmul_panels<Isa, P / 2>(w, panel, rows, count, out, stride);
+}
+
+template <class Isa>
+void matmul(const Weights& w, const Row<uint8_t>* rows, int64_t count, float* out, int64_t stride) {
+    matmul_panels<Isa, Isa::PANELS>(w, 0, rows, count, out, stride);
+}
+
+// R rows × WIDTH outputs from `lane` on.
+template <int R>
+void exact_rows(const Weights& w, int64_t lane, const Row<float>* rows, float* out,
+                int64_t stride) {
+    const uint8_t* codes =
+        w.codes + lane / LANES * w.blocks * BLOCK_BYTES + lane % LANES * (BLOCK_BYTES / LANES);
+    Floats total[R] = {};
+    int64_t block = 0;
+    for (int64_t group = 0; group < w.groups; ++group) {
+        Floats group_sum[R] = {};
+        while (block < w.group_blocks[group]) {
+            Floats sum[R] = {};
+            const int64_t chunk = block + EXACT_CHUNK;
+            const int64_t end = chunk < w.group_blocks[group] ? chunk : w.group_blocks[group];
+            for (; block < end; ++block) {
+                const Ints packed = read<Ints>(codes + block * BLOCK_BYTES);
+                for (int k = 0; k < 4 * DWORDS; ++k) {
+                    const int dword = k / 4, input = k % 4;
+                    const Ints trits = packed << (30 - 8 * input - 2 * dword) >> 30;
+                    const int64_t at = w.offsets[block * DWORDS + dword] + input;
+                    for (int r = 0; r < R; ++r) {
+                        const Floats x = Floats{} + rows[r].data[at];
+                        sum[r] += trits < 0 ? -x : trits > 0 ? x : Floats{};
+                    }
+                }
+            }
+            for (int r = 0; r < R; ++r) group_sum[r] += sum[r];
+        }
+        const Floats scale = read<Floats>(w.scales + group * w.panels * LANES + lane);
+        for (int r = 0; r < R; ++r) total[r] += group_sum[r] * scale;
+    }
+    for (int r = 0; r < R; ++r)
+        write(out + r * stride + lane,
+              finish(total[r], rows[r].scale, rows[r].bias + lane, w.relu));
+}
+
+inline void matmul_exact(const Weights& w, const Row<float>* rows, int64_t count, float* out,
+                         int64_t stride) {
+    constexpr int R = 4;
+    for (int64_t lane = 0; lane < w.panels * LANES; lane += WIDTH) {
+        int64_t r = 0;
+        for (; r + R <= count; r += R) exact_rows<R>(w, lane, rows + r, out + r * stride, stride);
+        for (; r < count; ++r) exact_rows<1>(w, lane, rows + r, out + r * stride, stride);
+    }
+}
+
+inline void range(const float* values, int64_t count, float* low, float* high) {
+    Floats least = {}, greatest = {};
+    const auto update = [&](Floats v) {
+        least = v < least ? v : least;
+        greatest = v > greatest ? v : greatest;
+    };
+    int64_t i = 0;
+    for (; i + WIDTH <= count; i += WIDTH) update(read<Floats>(values + i));
+    for (; i < count; ++i) update(Floats{} + values[i]);
+    *low = *high = 0;
+    for (int l = 0; l < WIDTH; ++l) {
+        *low = least[l] < *low ? least[l] : *low;
+        *high = greatest[l] > *high ? greatest[l] : *high;
+    }
+}
+
+inline void quantize(const float* values, int64_t count, float inverse, int32_t zero,
+                     uint8_t* out) {
+    using Bytes = uint8_t __attribute__((vector_size(WIDTH)));
+    const auto quantized = [&](Floats v) {
+        // Adding 1.5 × 2^23 leaves the nearest integer, ties to even, in the low bits.
+        v *= inverse;
+        v = v < 255.0F ? v : Floats{} + 255.0F;  // NaN too
+        v = v > -255.0F ? v : Floats{} - 255.0F;
+        v += 12582912.0F;
+        Ints q;
+        std::memcpy(&q, &v, sizeof q);
+        q += zero - 0x4B400000;
+        q = q < 255 ? q : Ints{} + 255;
+        q = q > 0 ? q : Ints{};
+        return __builtin_convertvector(q, Bytes);
+    };
+    int64_t i = 0;
+    for (; i + WIDTH <= count; i += WIDTH) write(out + i, quantized(read<Floats>(values + i)));
+    for (; i < count; ++i) out[i] = quantized(Floats{} + values[i])[0];
+}
+
+inline void max_pool(const float* from, int64_t row, int64_t lanes, const Window& window,
+                     int64_t count, float* to) {
+    for (int64_t x = 0; x < count; ++x, from += window.step_x * lanes, to += lanes)
+        for (int64_t lane = 0; lane < lanes; lane += WIDTH) {
+            Floats greatest = read<Floats>(from + lane);
+            for (int64_t ky = 0; ky < window.height; ++ky)
+                for (int64_t kx = 0; kx < window.width; ++kx) {
+                    const Floats v = read<Floats>(from + ky * row + kx * lanes + lane);
+                    greatest = v > greatest ? v : greatest;
+                }
+            write(to + lane, greatest);
+        }
+}
+
+inline bool normalize(const float* values, int64_t count, float mean, float std, float* out) {
+    Ints infinite = {};
+    const auto normalized = [&](Floats v) {
+        Ints bits;
+        std::memcpy(&bits, &v, sizeof bits);
+        infinite |= (bits & 0x7F800000) == 0x7F800000;
+        return (v - mean) / std;
+    };
+    int64_t i = 0;
+    for (; i + WIDTH <= count; i += WIDTH) write(out + i, normalized(read<Floats>(values + i)));
+    for (; i < count; ++i) out[i] = normalized(Floats{} + values[i])[0];
+    for (int l = 0; l < WIDTH; ++l)
+        if (infinite[l]) return false;
+    return true;
+}
+
+template <class Isa>
+constexpr Kernels make_kernels(const char* name) {
+    return {name, matmul<Isa>, matmul_exact, range, quantize, max_pool, normalize};
+}
+
+}  // namespace
+}  // namespace tritbench
