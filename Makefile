@@ -3,6 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 NATIVE := $(wildcard tritbench/runtime/native/*)
+CPP := $(NATIVE) $(wildcard tests/native/*)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .PHONY: benchmark test lint format clean
@@ -17,12 +18,12 @@ lint: $(READY)
 	@ruff check -q .
 	@ruff format -q --check .
 	@mypy
-	@clang-format --dry-run --Werror $(NATIVE)
+	@clang-format --dry-run --Werror $(CPP)
 
 format: $(READY)
 	@ruff check -q --fix .
 	@ruff format -q .
-	@clang-format -i $(NATIVE)
+	@clang-format -i $(CPP)
 
 clean:
 	rm -rf .venv
