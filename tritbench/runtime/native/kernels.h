@@ -70,6 +70,9 @@ struct Kernels {
 
     // out = (value - mean) / std; false where a value is NaN or infinite.
     bool (*normalize)(const float* values, int64_t count, float mean, float std, float* out);
+
+    // Reads `bytes` bytes, for measuring how fast they can be had.
+    int32_t (*read_bytes)(const uint8_t* from, int64_t bytes);
 };
 
 // The kernels of an instruction set, or null where this build or machine lacks it. `ISAS` names

@@ -7,6 +7,7 @@
 #include <stdexcept>
 
 #include "arrays.h"
+#include "limits.h"
 #include "network.h"
 
 namespace tritbench {
@@ -260,6 +261,19 @@ PyObject* available_isas(PyObject*, PyObject*) {
     return names;
 }
 
+PyObject* machine_limits(PyObject*, PyObject* args) {
+    const char* isa = nullptr;
+    long long bytes = 0;
+    if (!PyArg_ParseTuple(args, "sL", &isa, &bytes)) return nullptr;
+    return guarded(static_cast<PyObject*>(nullptr), [&] {
+        const Kernels* kernels = find_kernels(isa);
+        if (!kernels || bytes < 1024)
+            throw std::invalid_argument("no such kernels, or under 1 KiB");
+        const Limits limits = measure_limits(*kernels, bytes);
+        return Py_BuildValue("dd", limits.bytes, limits.products);
+    });
+}
+
 PyMemberDef members[] = {
     {"__vectorcalloffset__", T_PYSSIZET, offsetof(NetworkObject, vectorcall), READONLY, nullptr},
     {nullptr, 0, 0, 0, nullptr}};
@@ -277,6 +291,9 @@ PyType_Spec spec = {"tritbench.runtime._engine.Network", sizeof(NetworkObject), 
 PyMethodDef functions[] = {
     {"available_isas", available_isas, METH_NOARGS,
      "Instruction sets that this build and machine have kernels for, best first."},
+    {"machine_limits", machine_limits, METH_VARARGS,
+     "(isa, bytes): bytes a second when so many are read again and again, and products a second of "
+     "a layer that the first-level cache holds."},
     {nullptr, nullptr, 0, nullptr}};
 
 PyModuleDef definition = {PyModuleDef_HEAD_INIT,

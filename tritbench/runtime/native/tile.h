@@ -247,9 +247,20 @@ inline bool normalize(const float* values, int64_t count, float mean, float std,
     return true;
 }
 
+inline int32_t read_bytes(const uint8_t* from, int64_t bytes) {
+    constexpr int UNROLL = 8;
+    Ints seen[UNROLL] = {};
+    for (int64_t at = 0; at + UNROLL * 4 * WIDTH <= bytes; at += UNROLL * 4 * WIDTH)
+#pragma GCC unroll 8
+        for (int i = 0; i < UNROLL; ++i) seen[i] |= read<Ints>(from + at + i * 4 * WIDTH);
+    int32_t result = 0;
+    for (const Ints& part : seen) result |= part[0];
+    return result;
+}
+
 template <class Isa>
 constexpr Kernels make_kernels(const char* name) {
-    return {name, matmul<Isa>, matmul_exact, range, quantize, max_pool, normalize};
+    return {name, matmul<Isa>, matmul_exact, range, quantize, max_pool, normalize, read_bytes};
 }
 
 }  // namespace
