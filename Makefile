@@ -6,7 +6,7 @@ NATIVE := $(wildcard tritbench/runtime/native/*)
 CPP := $(NATIVE) $(wildcard tests/native/*)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: benchmark test lint format clean
+.PHONY: benchmark test lint format kernels clean
 
 benchmark: $(READY)
 	@tritbench run
@@ -24,6 +24,9 @@ format: $(READY)
 	@ruff check -q --fix .
 	@ruff format -q .
 	@clang-format -i $(CPP)
+
+kernels: $(READY)
+	@python scripts/kernels.py
 
 clean:
 	rm -rf .venv

@@ -78,9 +78,10 @@ bool matmul_agrees(const Kernels& kernels, const Kernels& oracle) {
 
     std::vector<uint8_t> pixels(static_cast<size_t>(rows * width));
     for (uint8_t& pixel : pixels) pixel = static_cast<uint8_t>(draw(0, 255));
+    const bool pool = draw(0, 1) == 1;
     const auto pixel_rows = make_rows(pixels, rows, width, bias.data());
-    kernels.matmul(weights, pixel_rows.data(), rows, found.data(), lanes);
-    oracle.matmul(weights, pixel_rows.data(), rows, expected.data(), lanes);
+    kernels.matmul(weights, pixel_rows.data(), rows, pool, found.data(), lanes);
+    oracle.matmul(weights, pixel_rows.data(), rows, pool, expected.data(), lanes);
     if (!same(found, expected)) return false;
 
     const auto floats = random_values<float>(rows * width, 1);

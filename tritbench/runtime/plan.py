@@ -198,7 +198,9 @@ def _stage(
     places = (c * height + y) * width + x if planar else (y * width + x) * shape.channels + c
     group, scales = grouped(layer)
     dwords, offsets, group_blocks = _dwords(places, group)
-    trits = layer.arrays["trits"]
+    # -scale × -trit is the same bit for bit; kernels count on scales that are not negative.
+    trits = layer.arrays["trits"] * np.where(scales < 0, -1, 1).astype(np.int8)[:, group]
+    scales = np.abs(scales)
     sums = np.stack([trits[:, group == g].sum(1) for g in range(scales.shape[1])], 1)
     pixel_scales, pixel_bias = NONE, NONE
     rows, columns = np.zeros(out_height, np.int32), np.zeros(out_width, np.int32)

@@ -18,6 +18,7 @@ constexpr int LANES = 16;  // outputs in a panel
 constexpr int DWORDS = 4;  // in a block
 constexpr int DWORD_INPUTS = 4;
 constexpr int BLOCK_BYTES = 64;  // of packed trits
+constexpr int POOLED_ROWS = 4;   // a window of 2×2
 constexpr int TRIT_SHIFT = 6;    // kernels multiply by 64 × trit, which costs one shift less
 
 struct Weights {
@@ -27,7 +28,7 @@ struct Weights {
     const uint8_t* codes;         // [panels][blocks][64], aligned to 64 bytes
     const int32_t* offsets;       // [blocks][4]
     const int32_t* group_blocks;  // [groups]: the block after a group's last
-    const float* scales;          // [groups][panels × 16]
+    const float* scales;          // [groups][panels × 16], none negative
     const int32_t* sums;          // [groups][panels × 16]: sums of trits
     bool relu;
 };
@@ -50,8 +51,10 @@ struct Kernels {
 
     // out[r][output] = (Σ_groups float(Σ trit·(data - zero)) × scale) × row scale + bias, each
     // operation rounded on its own, for `count` rows; `stride` floats from row to row of `out`.
-    void (*matmul)(const Weights& weights, const Row<uint8_t>* rows, int64_t count, float* out,
-                   int64_t stride);
+    // `pool` makes one row of each POOLED_ROWS, which differ in their data and
+    // bias alone: the greatest.
+    void (*matmul)(const Weights& weights, const Row<uint8_t>* rows, int64_t count, bool pool,
+                   float* out, int64_t stride);
 
     // The same for float activations, with nothing but additions and subtractions in the sums.
     void (*matmul_exact)(const Weights& weights, const Row<float>* rows, int64_t count, float* out,

@@ -49,7 +49,7 @@ Limits measure_limits(const Kernels& kernels, int64_t bytes) {
     constexpr int CALLS = 50;
     const double products = best_rate(double{CALLS * ROWS * LANES_ALL * INPUTS}, [&] {
         for (int i = 0; i < CALLS; ++i)
-            kernels.matmul(weights, rows.data(), ROWS, out.data(), LANES_ALL);
+            kernels.matmul(weights, rows.data(), ROWS, false, out.data(), LANES_ALL);
     });
     return {read, products};
 }

@@ -64,6 +64,8 @@ void validate_stage(const Stage& s, bool first, const std::string& where) {
     require_size(s.sums, groups * s.lanes(), where + ": sums");
     require_size(s.values.scales, groups * s.lanes(), where + ": scales");
     require_size(s.values.bias, s.lanes(), where + ": bias");
+    for (const auto* scales : {&s.values.scales, &s.pixels.scales})
+        for (const float scale : *scales) require(scale >= 0, where + ": a negative scale");
     for (const int32_t offset : s.offsets)
         require(offset >= 0, where + ": offset " + std::to_string(offset));
     require(s.reach() <= s.padded() + DWORD_INPUTS - 1,  // the slack behind activations

@@ -22,12 +22,14 @@ constexpr int64_t THREAD_WORK = int64_t{20}
 constexpr int64_t SLACK = 16;             // elements that may be read behind activations
 constexpr float LEAST_RANGE = 0x1p-100F;  // rows of smaller values count as zero
 
+size_t as_size(int64_t value) { return static_cast<size_t>(value); }
+
 // Memory of one thread, kept from call to call; it only grows.
 template <class T>
 class Buffer {
   public:
     T* get(int64_t count) {
-        if (static_cast<size_t>(count) > values_.size()) values_.resize(static_cast<size_t>(count));
+        if (as_size(count) > values_.size()) values_.resize(as_size(count));
         return values_.data();
     }
 
@@ -38,7 +40,7 @@ class Buffer {
 template <class T>
 struct Scratch {
     Buffer<T> activations[2];
-    Buffer<float> scales[2], maps[3];
+    Buffer<float> scales[2], maps[2];
     Buffer<int32_t> zeros[2];
     Buffer<Row<T>> rows;
 };
@@ -146,7 +148,7 @@ class Block {
         for (int64_t i = 0; i < count_; ++i)
             rows[i] = {in.data + i * in.stride, in.scale[i], in.zero[i], bias};
         float* sums = scratch_.maps[0].get(count_ * lanes);
-        matmul(stage.weights(in.pixels), rows, count_, sums, lanes);
+        matmul(stage.weights(in.pixels), rows, count_, false, sums, lanes);
         float* spare = scratch_.maps[1].get(lanes);
         for (int64_t i = 0; i < count_; ++i) {
             const Map map{sums + i * lanes, 1, 1, stage.outputs, lanes};
@@ -154,53 +156,58 @@ class Block {
         }
     }
 
-    // Image by image. Where max-pooling follows, only the rows of one window are held unpooled.
+    // Image by image. Max-pooling of 2×2 is part of the product: nothing is held unpooled.
     void run_convolution(const Stage& stage, const Stage* next, const Activations<T>& in) {
-        const int64_t lanes = stage.lanes(), width = stage.out_width;
-        const bool fused = !stage.ops.empty() && stage.ops[0].kind == OpKind::max_pool &&
-                           stage.ops[0].window.step_y >= stage.ops[0].window.height;
-        const Window window = fused ? stage.ops[0].window : Window{1, 1, 1, 1};
+        const int64_t lanes = stage.lanes();
+        const bool pool = std::is_same_v<T, uint8_t> && pools_by_four(stage);
+        const Window window = pool ? stage.ops[0].window : Window{1, 1, 1, 1};
         const Map map{scratch_.maps[0].get(stage.positions() * lanes),
                       pooled(stage.out_height, window.height, window.step_y),
-                      pooled(width, window.width, window.step_x), stage.outputs, lanes};
+                      pooled(stage.out_width, window.width, window.step_x), stage.outputs, lanes};
         float* spare = scratch_.maps[1].get(stage.positions() * lanes);
-        float* strip = scratch_.maps[2].get(window.height * width * lanes);
-        Row<T>* rows = scratch_.rows.get(window.height * width);
+        const int64_t count = map.width * window.height * window.width;
+        Row<T>* rows = scratch_.rows.get(count);
         const Weights weights = stage.weights(in.pixels);
         for (int64_t i = 0; i < count_; ++i) {
             for (int64_t y = 0; y < map.height; ++y) {
                 for (int64_t k = 0; k < window.height; ++k)
-                    fill_rows(stage, in, i, y * window.step_y + k, rows + k * width);
-                float* to = map.data + y * map.width * lanes;
-                matmul(weights, rows, window.height * width, fused ? strip : to, lanes);
-                if (fused)
-                    network_.kernels->max_pool(strip, width * lanes, lanes, window, map.width, to);
+                    for (int64_t j = 0; j < window.width; ++j)
+                        fill_rows(stage, in, i, y * window.step_y + k, j, window.step_x, map.width,
+                                  rows + k * window.width + j, window.height * window.width);
+                matmul(weights, rows, count, pool, map.data + y * map.width * lanes, lanes);
             }
-            emit(next, apply_all(stage.ops, fused ? 1 : 0, map, spare), i);
+            emit(next, apply_all(stage.ops, pool ? 1 : 0, map, spare), i);
         }
     }
 
-    // The rows of the product for one row of positions.
-    void fill_rows(const Stage& stage, const Activations<T>& in, int64_t i, int64_t y,
-                   Row<T>* rows) const {
+    static bool pools_by_four(const Stage& stage) {
+        if (stage.ops.empty() || stage.ops[0].kind != OpKind::max_pool) return false;
+        const Window& window = stage.ops[0].window;
+        return window.height == 2 && window.width == 2 && window.step_y >= 2 && window.step_x >= 2;
+    }
+
+    // Rows of the product for `count` positions of line `y`, from `x` on every `step`th; they are
+    // written `apart` from each other.
+    static void fill_rows(const Stage& stage, const Activations<T>& in, int64_t i, int64_t y,
+                          int64_t x, int64_t step, int64_t count, Row<T>* rows, int64_t apart) {
         const int64_t pixel = stage.planar ? 1 : stage.channels;
         const int64_t line = (stage.width + 2 * stage.pad_x) * pixel;
         const T* data = in.data + i * in.stride + y * stage.step_y * line;
-        for (int64_t x = 0; x < stage.out_width; ++x) {
-            const float* bias = stage.values.bias.data();
-            if (in.pixels) {
-                const int64_t row = stage.row_class[static_cast<size_t>(y)];
-                const int64_t column = stage.column_class[static_cast<size_t>(x)];
-                bias = stage.pixels.bias.data() + (row + column) * stage.lanes();
-            }
-            rows[x] = {data + x * stage.step_x * pixel, in.scale[i], in.zero[i], bias};
+        Row<T> row = {data + x * stage.step_x * pixel, in.scale[i], in.zero[i],
+                      stage.values.bias.data()};
+        const float* classes = stage.pixels.bias.data();
+        if (in.pixels) classes += stage.row_class[as_size(y)] * stage.lanes();
+        for (; count > 0; --count, x += step, rows += apart) {
+            if (in.pixels) row.bias = classes + stage.column_class[as_size(x)] * stage.lanes();
+            *rows = row;
+            row.data += step * stage.step_x * pixel;
         }
     }
 
-    void matmul(const Weights& weights, const Row<T>* rows, int64_t count, float* out,
+    void matmul(const Weights& weights, const Row<T>* rows, int64_t count, bool pool, float* out,
                 int64_t stride) const {
         if constexpr (std::is_same_v<T, uint8_t>)
-            network_.kernels->matmul(weights, rows, count, out, stride);
+            network_.kernels->matmul(weights, rows, count, pool, out, stride);
         else
             network_.kernels->matmul_exact(weights, rows, count, out, stride);
     }
@@ -220,7 +227,7 @@ class Block {
             return;
         }
         for (int64_t k = 0; k < logits(); ++k)
-            logits_[i * logits() + k] = map.data[network_.order[static_cast<size_t>(k)]];
+            logits_[i * logits() + k] = map.data[network_.order[as_size(k)]];
     }
 
     // Room for the activations that `stage` takes, apart from those in use.
@@ -333,14 +340,14 @@ void run_threads(const Network& network, const Image* images, int64_t count, flo
     }
     // Work that is worth threads takes far longer than starting them: no pool, nothing to wake,
     // nothing that a fork could lose.
-    std::vector<std::exception_ptr> errors(static_cast<size_t>(threads));
+    std::vector<std::exception_ptr> errors(as_size(threads));
     std::vector<std::thread> others;
     const auto from = [&](int64_t t) { return count * t / threads / 4 * 4; };
     const auto guarded = [&](int64_t t) {
         try {
             part(from(t), t + 1 == threads ? count : from(t + 1));
         } catch (...) {
-            errors[static_cast<size_t>(t)] = std::current_exception();
+            errors[as_size(t)] = std::current_exception();
         }
     };
     for (int64_t t = 1; t < threads; ++t) others.emplace_back(guarded, t);

@@ -36,13 +36,31 @@ inline void write(T* to, V values) {
     std::memcpy(to, &values, sizeof values);
 }
 
+template <class V>
+inline V greater(V a, V b) {
+    return a > b ? a : b;
+}
+
+// Σ trit·(data - zero) × scale of some outputs, from what `dot` summed.
+inline Floats scaled(Ints sum, int32_t zero, const Weights& w, int64_t lane) {
+    if (zero != 0) sum -= read<Ints>(w.sums + lane) * (zero * (1 << TRIT_SHIFT));
+    return __builtin_convertvector(sum >> TRIT_SHIFT, Floats) * read<Floats>(w.scales + lane);
+}
+
+template <int R>
+inline bool same_bias(const Row<uint8_t>* rows) {
+    bool same = true;
+    for (int r = 1; r < R; ++r) same = same && rows[r].bias == rows[0].bias;
+    return same;
+}
+
 inline Floats finish(Floats total, float scale, const float* bias, bool relu) {
     const Floats y = total * scale + read<Floats>(bias);
     return relu ? y < 0 ? Floats{} : y : y;
 }
 
-// R rows × P panels, accumulated in registers.
-template <class Isa, int R, int P>
+// R rows × P panels, accumulated in registers. POOL writes one row: the greatest of each output.
+template <class Isa, int R, int P, bool POOL>
 void compute_tile(const Weights& w, int64_t panel, const Row<uint8_t>* rows, float* out,
                   int64_t stride) {
     // A dot product takes several cycles: few accumulators would wait for themselves.
@@ -91,23 +109,42 @@ void compute_tile(const Weights& w, int64_t panel, const Row<uint8_t>* rows, flo
             sum = Isa::add(sum, sums[i / (R * P)][i / P % R][i % P]);
         }
         const int64_t at = (group * w.panels + panel) * LANES;
+        if constexpr (POOL)
+            if (w.groups == 1 && same_bias<R>(rows)) {
+            // Scales are not negative, so that all that follows grows with the sum.
+#pragma GCC unroll 64
+                for (int i = 0; i < P * PARTS; ++i) {
+                    const int n = i / PARTS, part = i % PARTS;
+                    const int64_t lane = at + n * LANES + part * WIDTH;
+                    Ints most = Isa::part(sums[0][0][n], part);
+#pragma GCC unroll 8
+                    for (int r = 1; r < R; ++r)
+                        most = greater(Isa::part(sums[0][r][n], part), most);
+                    const Floats y = scaled(most, rows[0].zero - Isa::OFFSET, w, lane);
+                    write(out + lane, finish(y, rows[0].scale, rows[0].bias + lane, w.relu));
+                }
+                return;
+            }
 #pragma GCC unroll 64
         for (int i = 0; i < R * P * PARTS; ++i) {
             const int r = i / (P * PARTS), n = i / PARTS % P, part = i % PARTS;
             const int64_t lane = at + n * LANES + part * WIDTH;
-            Ints sum = Isa::part(sums[0][r][n], part);
-            if (const int32_t zero = rows[r].zero - Isa::OFFSET; zero != 0)
-                sum -= read<Ints>(w.sums + lane) * (zero * (1 << TRIT_SHIFT));
             total[r][n][part] +=
-                __builtin_convertvector(sum >> TRIT_SHIFT, Floats) * read<Floats>(w.scales + lane);
+                scaled(Isa::part(sums[0][r][n], part), rows[r].zero - Isa::OFFSET, w, lane);
         }
     }
 #pragma GCC unroll 64
-    for (int i = 0; i < R * P * PARTS; ++i) {
+    for (int i = 0; i < (POOL ? 1 : R) * P * PARTS; ++i) {
         const int r = i / (P * PARTS), n = i / PARTS % P, part = i % PARTS;
         const int64_t lane = (panel + n) * LANES + part * WIDTH;
-        write(out + r * stride + lane,
-              finish(total[r][n][part], rows[r].scale, rows[r].bias + lane, w.relu));
+        Floats y = finish(total[r][n][part], rows[r].scale, rows[r].bias + lane, w.relu);
+        if constexpr (POOL)
+#pragma GCC unroll 8
+            for (int other = 1; other < R; ++other) {
+                const Row<uint8_t>& row = rows[other];
+                y = greater(finish(total[other][n][part], row.scale, row.bias + lane, w.relu), y);
+            }
+        write(out + r * stride + lane, y);
     }
 }
 
@@ -115,23 +152,29 @@ template <class Isa, int R, int P>
 void compute_rows(const Weights& w, int64_t panel, const Row<uint8_t>* rows, int64_t count,
                   float* out, int64_t stride) {
     for (; count >= R; count -= R, rows += R, out += R * stride)
-        compute_tile<Isa, R, P>(w, panel, rows, out, stride);
+        compute_tile<Isa, R, P, false>(w, panel, rows, out, stride);
     if constexpr (R > 1)
         if (count > 0) compute_rows<Isa, R / 2, P>(w, panel, rows, count, out, stride);
 }
 
 template <class Isa, int P>
 void matmul_panels(const Weights& w, int64_t panel, const Row<uint8_t>* rows, int64_t count,
-                   float* out, int64_t stride) {
+                   bool pool, float* out, int64_t stride) {
     for (; panel + P <= w.panels; panel += P)
-        compute_rows<Isa, Isa::ROWS, P>(w, panel, rows, count, out, stride);
+        if (pool)
+            for (int64_t i = 0; i + POOLED_ROWS <= count; i += POOLED_ROWS)
+                compute_tile<Isa, POOLED_ROWS, P, true>(w, panel, rows + i,
+                                                        out + i / POOLED_ROWS * stride, stride);
+        else
+            compute_rows<Isa, Isa::ROWS, P>(w, panel, rows, count, out, stride);
     if constexpr (P > 1)
-        if (panel < w.panels) matmul_panels<Isa, P / 2>(w, panel, rows, count, out, stride);
+        if (panel < w.panels) matmul_panels<Isa, P / 2>(w, panel, rows, count, pool, out, stride);
 }
 
 template <class Isa>
-void matmul(const Weights& w, const Row<uint8_t>* rows, int64_t count, float* out, int64_t stride) {
-    matmul_panels<Isa, Isa::PANELS>(w, 0, rows, count, out, stride);
+void matmul(const Weights& w, const Row<uint8_t>* rows, int64_t count, bool pool, float* out,
+            int64_t stride) {
+    matmul_panels<Isa, Isa::PANELS>(w, 0, rows, count, pool, out, stride);
 }
 
 // R rows × WIDTH outputs from `lane` on.
@@ -225,7 +268,7 @@ inline void max_pool(const float* from, int64_t row, int64_t lanes, const Window
             for (int64_t ky = 0; ky < window.height; ++ky)
                 for (int64_t kx = 0; kx < window.width; ++kx) {
                     const Floats v = read<Floats>(from + ky * row + kx * lanes + lane);
-                    greatest = v > greatest ? v : greatest;
+                    greatest = greater(v, greatest);
                 }
             write(to + lane, greatest);
         }
