@@ -7,7 +7,6 @@ table is all that sets a convolution, a flattened map or a group of inputs apart
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,9 +15,8 @@ from tritbench.errors import TritbenchError
 from tritbench.models import InputSpec
 from tritbench.packing import Network, PackedLayer
 from tritbench.runtime.layers import Floats, Ints, fold_pixels, grouped, pieces
+from tritbench.runtime.panels import LANES, cut_into_dwords, pack_codes, pad_to_panels
 
-LANES = 16  # outputs in a panel
-DWORDS = 4  # in a block, of four inputs each
 KINDS = {"relu": 0, "affine": 1, "maxpool2d": 2, "avgpool2d": 3}
 NONE: Floats = np.zeros(0, np.float32)
 
@@ -197,7 +195,7 @@ def _stage(
     c, y, x = np.indices((shape.channels, *kernel)).reshape(3, -1)
     places = (c * height + y) * width + x if planar else (y * width + x) * shape.channels + c
     group, scales = grouped(layer)
-    dwords, offsets, group_blocks = _dwords(places, group)
+    dwords, offsets, group_blocks = cut_into_dwords(places, group)
     # -scale × -trit is the same bit for bit; kernels count on scales that are not negative.
     trits = layer.arrays["trits"] * np.where(scales < 0, -1, 1).astype(np.int8)[:, group]
     scales = np.abs(scales)
@@ -230,14 +228,14 @@ def _stage(
         step_y=stride[0],
         step_x=stride[1],
         relu=relu,
-        codes=_codes(trits, dwords),
+        codes=pack_codes(trits, dwords),
         offsets=offsets,
         group_blocks=group_blocks,
-        sums=_lanes(sums.T, np.int32),
-        scales=_lanes(scales.T),
-        bias=_lanes(bias),
-        pixel_scales=_lanes(pixel_scales.T),
-        pixel_bias=_lanes(pixel_bias),
+        sums=pad_to_panels(sums.T, np.int32),
+        scales=pad_to_panels(scales.T),
+        bias=pad_to_panels(bias),
+        pixel_scales=pad_to_panels(pixel_scales.T),
+        pixel_bias=pad_to_panels(pixel_bias),
         row_class=rows,
         column_class=columns,
         ops=[],
@@ -259,55 +257,6 @@ def _taps(
     at = np.arange(count)[:, None] * stride + np.arange(kernel) - padding
     taps, classes = np.unique((at >= 0) & (at < size), axis=0, return_inverse=True)
     return classes.reshape(-1).astype(np.int32), taps
-
-
-def _dwords(places: NDArray[np.intp], group: Ints) -> tuple[NDArray[np.intp], Ints, Ints]:
-    """Cut the inputs of each group, in the order of their places, into runs of four elements.
-
-    Returns:
-        the input at each element of each run, -1 for none, [dwords, 4]; the place where each run
-        begins, int32 [dwords]; the block after each group's last, int32 [groups].
-    """
-    inputs: list[list[int]] = []
-    offsets: list[int] = []
-    group_blocks = []
-    for g in range(int(group[-1]) + 1):
-        members, start = np.flatnonzero(group == g), len(offsets)
-        for k in members[np.argsort(places[members], kind="stable")].tolist():
-            place = int(places[k])
-            if len(offsets) == start or place >= offsets[-1] + 4:
-                offsets.append(place)
-                inputs.append([-1] * 4)
-            inputs[-1][place - offsets[-1]] = k
-        while len(offsets) % DWORDS:
-            offsets.append(offsets[-1])
-            inputs.append([-1] * 4)
-        group_blocks.append(len(offsets) // DWORDS)
-    return (
-        np.array(inputs, np.intp),
-        np.array(offsets, np.int32),
-        np.array(group_blocks, np.int32),
-    )
-
-
-def _codes(trits: NDArray[np.int8], dwords: NDArray[np.intp]) -> NDArray[np.uint8]:
-    """Trits as 2-bit codes, uint8 [panels, blocks, 64]: see native/kernels.h."""
-    outputs = len(trits)
-    padded = np.zeros((-(-outputs // LANES) * LANES, trits.shape[1] + 1), np.uint8)
-    padded[:outputs, :-1] = trits & 3  # two's complement; the last column is for no input
-    codes = padded[:, dwords.ravel()].reshape(-1, LANES, len(dwords) // DWORDS, DWORDS, 4)
-    shifted = codes << np.array([0, 2, 4, 6], np.uint8)[:, None]
-    joined = np.bitwise_or.reduce(shifted, axis=3)  # [panels, 16, blocks, 4]
-    return np.ascontiguousarray(joined.transpose(0, 2, 1, 3)).reshape(
-        len(padded) // LANES, -1, 4 * LANES
-    )
-
-
-def _lanes(values: NDArray[Any], dtype: type = np.float32) -> NDArray[Any]:
-    """[..., outputs] with zeros up to whole panels."""
-    spare = -values.shape[-1] % LANES
-    padded = np.pad(values, [(0, 0)] * (values.ndim - 1) + [(0, spare)])
-    return np.ascontiguousarray(padded, dtype)
 
 
 def _floats(values: NDArray[np.float32]) -> Floats:

@@ -34,7 +34,11 @@ struct Avx512Vnni {
     static constexpr int ROWS = 4;
     static constexpr int OFFSET = 0;
 
-    static Bytes load(const void* from) { return _mm512_load_si512(from); }
+    static Bytes load(const void* from) {
+        Bytes bytes = _mm512_load_si512(from);
+        asm("" : "+v"(bytes));  // or GCC loads it anew for each `decode`
+        return bytes;
+    }
     static Bytes broadcast(const uint8_t* from) {
         int32_t dword;
         std::memcpy(&dword, from, sizeof dword);

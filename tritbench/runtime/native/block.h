@@ -98,18 +98,26 @@ class Block {
     void run_images(const Images& images) {
         const Stage& first = network_.stages.front();
         const int64_t size = network_.image_size();
+        // In 8 bits, packing finds what is not finite.
+        const bool as_they_are = std::is_same_v<T, uint8_t> && network_.mean == 0 &&
+                                 network_.std == 1 && network_.input_ops.empty();
         std::vector<int64_t> infinite;
         begin_stage(first);
         for (int64_t i = 0; i < count_; ++i) {
             float* values = scratch_.maps[0].get(map_size());
             float* spare = scratch_.maps[1].get(map_size());
-            const Kernels& kernels = *network_.kernels;
-            if (!kernels.normalize(images(i, values), size, network_.mean, network_.std, values))
-                infinite.push_back(i);
+            const float* image = images(i, values);
+            bool finite = true;
+            if (!as_they_are) {
+                finite =
+                    network_.kernels->normalize(image, size, network_.mean, network_.std, values);
+                image = values;
+            }
             if (network_.input_ops.empty()) {
-                pack(first, {values, 1, 1, size, size}, i);
+                if (!(pack(first, image, size, size, i) && finite)) infinite.push_back(i);
                 continue;
             }
+            if (!finite) infinite.push_back(i);
             const int64_t channels = network_.channels, height = network_.height;
             const int64_t width = network_.width;
             const Map map{spare, height, width, channels, input_lanes()};
@@ -117,7 +125,8 @@ class Block {
             for (int64_t c = 0; c < channels; ++c)
                 for (int64_t p = 0; p < height * width; ++p)
                     spare[p * map.lanes + c] = values[c * height * width + p];
-            pack(first, apply_all(network_.input_ops, 0, map, values), i);
+            const Map last = apply_all(network_.input_ops, 0, map, values);
+            pack(first, last.data, last.size(), last.lanes, i);
         }
         run_stages({input_, stride_, scale_, zero_, false});
         for (const int64_t i : infinite)
@@ -144,8 +153,10 @@ class Block {
         const float* bias = (in.pixels ? stage.pixels : stage.values).bias.data();
         for (int64_t i = 0; i < count_; ++i)
             rows[i] = {in.data + i * in.stride, in.scale[i], in.zero[i], bias};
-        float* sums = scratch_.maps[0].get(count_ * lanes);
+        const bool last = !next && stage.ops.empty() && network_.ordered && lanes == logits();
+        float* sums = last ? logits_ : scratch_.maps[0].get(count_ * lanes);
         matmul(stage.weights(in.pixels), rows, count_, false, sums, lanes);
+        if (last) return;
         float* spare = scratch_.maps[1].get(lanes);
         for (int64_t i = 0; i < count_; ++i) {
             const Map map{sums + i * lanes, 1, 1, stage.outputs, lanes};
@@ -220,7 +231,11 @@ class Block {
 
     void emit(const Stage* next, const Map& map, int64_t i) {
         if (next) {
-            pack(*next, map, i);
+            pack(*next, map.data, map.size(), map.lanes, i);
+            return;
+        }
+        if (network_.ordered) {
+            std::copy(map.data, map.data + logits(), logits_ + i * logits());
             return;
         }
         for (int64_t k = 0; k < logits(); ++k)
@@ -236,13 +251,14 @@ class Block {
         zero_ = scratch_.zeros[turn_].get(count_);
     }
 
-    // A float map as the next stage's input: quantized to 8 bits, or as it is.
-    void pack(const Stage& stage, const Map& map, int64_t i) {
+    // A float map as the next stage's input: quantized to 8 bits, or as it is. False where it is
+    // to be quantized and not finite.
+    bool pack(const Stage& stage, const float* data, int64_t size, int64_t lanes, int64_t i) {
         T* to = input_ + i * stride_;
         const bool dense = stage.padded() == stage.channels * stage.height * stage.width;
         if constexpr (std::is_same_v<T, uint8_t>) {
             float low, high;
-            network_.kernels->range(map.data, map.size(), &low, &high);
+            const bool finite = network_.kernels->range(data, size, &low, &high);
             const float range = high - low;
             const bool some = range >= LEAST_RANGE;
             const float inverse = some ? 255.0F / range : 0;
@@ -251,16 +267,18 @@ class Block {
             const auto zero = static_cast<int32_t>(std::lrint(middle < 255.0F ? middle : 255.0F));
             zero_[i] = zero;
             if (!dense) std::fill(to, to + stage.padded(), static_cast<uint8_t>(zero));
-            place(stage, map.data, stage.planar, map.lanes, to,
+            place(stage, data, stage.planar, lanes, to,
                   [&](const float* from, int64_t n, uint8_t* out) {
                       network_.kernels->quantize(from, n, inverse, zero, out);
                   });
+            return finite;
         } else {
             scale_[i] = 1;
             zero_[i] = 0;
             if (!dense) std::fill(to, to + stage.padded(), 0.0F);
-            place(stage, map.data, stage.planar, map.lanes, to,
+            place(stage, data, stage.planar, lanes, to,
                   [](const float* from, int64_t n, float* out) { std::copy(from, from + n, out); });
+            return true;
         }
     }
 

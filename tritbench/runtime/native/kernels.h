@@ -60,8 +60,8 @@ struct Kernels {
     void (*matmul_exact)(const Weights& weights, const Row<float>* rows, int64_t count, float* out,
                          int64_t stride);
 
-    // The least and greatest of 0 and `count` values.
-    void (*range)(const float* values, int64_t count, float* low, float* high);
+    // The least and greatest of 0 and `count` values; false where one is NaN or infinite.
+    bool (*range)(const float* values, int64_t count, float* low, float* high);
 
     // clamp(round_half_even(value × inverse) + zero, 0, 255)
     void (*quantize)(const float* values, int64_t count, float inverse, int32_t zero, uint8_t* out);

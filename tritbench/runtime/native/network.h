@@ -60,6 +60,7 @@ struct Network {
     std::vector<Op> input_ops;        // before the first weights; maps [height, width, channels]
     std::vector<Stage> stages;
     std::vector<int32_t> order;  // of each logit in the last map
+    bool ordered;                // logits lie there one after another from 0 on
     bool exact;                  // float activations instead of 8 bits
     int threads;
     const Kernels* kernels;

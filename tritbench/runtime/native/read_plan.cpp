@@ -121,6 +121,9 @@ std::unique_ptr<Network> read_network(PyObject* object, const char* isa, int thr
     network->input_ops = read_ops(plan, "input_ops");
     plan.each("stages", [&](const Plan& s) { network->stages.push_back(read_stage(s)); });
     network->order = plan.array<int32_t>("order");
+    network->ordered = true;
+    for (size_t i = 0; i < network->order.size(); ++i)
+        network->ordered = network->ordered && network->order[i] == static_cast<int32_t>(i);
     network->exact = exact;
     network->threads = threads;
     network->kernels = find_kernels(isa);

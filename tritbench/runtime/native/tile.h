@@ -34,6 +34,37 @@ inline Floats finish(Floats total, float scale, const float* bias, bool relu) {
     return relu ? y < 0 ? Floats{} : y : y;
 }
 
+template <class Isa, int R, int P, int SETS>
+using Accumulators = typename Isa::Accumulator[SETS][R][P];
+
+// Add a block's products, dword by dword: one broadcast serves P panels, one decoding R rows.
+template <class Isa, int R, int P, int SETS>
+inline void add_block(const uint8_t* codes, int64_t stride, const int32_t* offsets,
+                      const uint8_t* const (&data)[R], Accumulators<Isa, R, P, SETS>& sums) {
+    typename Isa::Bytes packed[P];
+#pragma GCC unroll 8
+    for (int n = 0; n < P; ++n) packed[n] = Isa::load(codes + n * stride);
+    const auto step = [&](auto dword) __attribute__((always_inline)) {
+        constexpr int D = decltype(dword)::value;
+        typename Isa::Bytes trits[P];
+#pragma GCC unroll 8
+        for (int n = 0; n < P; ++n) trits[n] = Isa::template decode<D>(packed[n]);
+#pragma GCC unroll 32
+        for (int r = 0; r < R; ++r) {
+            const auto x = Isa::broadcast(data[r] + offsets[D]);
+#pragma GCC unroll 8
+            for (int n = 0; n < P; ++n) {
+                auto& sum = sums[D % SETS][r][n];
+                sum = Isa::dot(sum, x, trits[n]);
+            }
+        }
+    };
+    step(std::integral_constant<int, 0>{});
+    step(std::integral_constant<int, 1>{});
+    step(std::integral_constant<int, 2>{});
+    step(std::integral_constant<int, 3>{});
+}
+
 // R rows × P panels, accumulated in registers. POOL writes one row: the greatest of each output.
 template <class Isa, int R, int P, bool POOL>
 void compute_tile(const Weights& w, int64_t panel, const Row<uint8_t>* rows, float* out,
@@ -54,29 +85,8 @@ void compute_tile(const Weights& w, int64_t panel, const Row<uint8_t>* rows, flo
         for (int i = 0; i < SETS * R * P; ++i) sums[i / (R * P)][i / P % R][i % P] = Isa::zero();
         for (; block < w.group_blocks[group]; ++block) {
             const int32_t* offsets = w.offsets + block * DWORDS;
-            typename Isa::Bytes packed[P];
-#pragma GCC unroll 8
-            for (int n = 0; n < P; ++n)
-                packed[n] = Isa::load(codes + (n * w.blocks + block) * BLOCK_BYTES);
-            const auto step = [&](auto dword) __attribute__((always_inline)) {
-                constexpr int D = decltype(dword)::value;
-                typename Isa::Bytes trits[P];
-#pragma GCC unroll 8
-                for (int n = 0; n < P; ++n) trits[n] = Isa::template decode<D>(packed[n]);
-#pragma GCC unroll 32
-                for (int r = 0; r < R; ++r) {
-                    const auto x = Isa::broadcast(data[r] + offsets[D]);
-#pragma GCC unroll 8
-                    for (int n = 0; n < P; ++n) {
-                        auto& sum = sums[D % SETS][r][n];
-                        sum = Isa::dot(sum, x, trits[n]);
-                    }
-                }
-            };
-            step(std::integral_constant<int, 0>{});
-            step(std::integral_constant<int, 1>{});
-            step(std::integral_constant<int, 2>{});
-            step(std::integral_constant<int, 3>{});
+            const uint8_t* packed = codes + block * BLOCK_BYTES;
+            add_block<Isa, R, P, SETS>(packed, w.blocks * BLOCK_BYTES, offsets, data, sums);
         }
 #pragma GCC unroll 64
         for (int i = R * P; i < SETS * R * P; ++i) {

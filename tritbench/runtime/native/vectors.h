@@ -33,11 +33,26 @@ inline V greater(V a, V b) {
     return a > b ? a : b;
 }
 
-inline void range(const float* values, int64_t count, float* low, float* high) {
+// Whether a float is NaN or infinite, as all ones or zeros.
+inline Ints not_finite(Floats v) {
+    Ints bits;
+    std::memcpy(&bits, &v, sizeof bits);
+    return (bits & 0x7F800000) == 0x7F800000;
+}
+
+inline bool none(Ints marks) {
+    for (int l = 0; l < WIDTH; ++l)
+        if (marks[l]) return false;
+    return true;
+}
+
+inline bool range(const float* values, int64_t count, float* low, float* high) {
     Floats least = {}, greatest = {};
+    Ints infinite = {};
     const auto update = [&](Floats v) {
         least = v < least ? v : least;
-        greatest = v > greatest ? v : greatest;
+        greatest = greater(v, greatest);
+        infinite |= not_finite(v);
     };
     int64_t i = 0;
     for (; i + WIDTH <= count; i += WIDTH) update(read<Floats>(values + i));
@@ -47,6 +62,7 @@ inline void range(const float* values, int64_t count, float* low, float* high) {
         *low = least[l] < *low ? least[l] : *low;
         *high = greatest[l] > *high ? greatest[l] : *high;
     }
+    return none(infinite);
 }
 
 inline void quantize(const float* values, int64_t count, float inverse, int32_t zero,
@@ -87,17 +103,13 @@ inline void max_pool(const float* from, int64_t row, int64_t lanes, const Window
 inline bool normalize(const float* values, int64_t count, float mean, float std, float* out) {
     Ints infinite = {};
     const auto normalized = [&](Floats v) {
-        Ints bits;
-        std::memcpy(&bits, &v, sizeof bits);
-        infinite |= (bits & 0x7F800000) == 0x7F800000;
+        infinite |= not_finite(v);
         return (v - mean) / std;
     };
     int64_t i = 0;
     for (; i + WIDTH <= count; i += WIDTH) write(out + i, normalized(read<Floats>(values + i)));
     for (; i < count; ++i) out[i] = normalized(Floats{} + values[i])[0];
-    for (int l = 0; l < WIDTH; ++l)
-        if (infinite[l]) return false;
-    return true;
+    return none(infinite);
 }
 
 inline int32_t read_bytes(const uint8_t* from, int64_t bytes) {
