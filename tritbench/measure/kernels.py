@@ -64,11 +64,11 @@ def cases() -> Iterator[Case]:
         model = build(name, settings, PIXELS.shape, 10, seed=0).eval()
         for batch in BATCH_SIZES:
             x = torch.randint(0, 256, (batch, *PIXELS.shape), generator=random).to(torch.uint8)
-            yield Case(name, model, _ternary(model, PIXELS), x, PIXELS.normalize(x))
+            yield Case(name, model, ternary_network(model, PIXELS), x, PIXELS.normalize(x))
     for outputs, inputs in LAYERS:
         torch.manual_seed(0)
         layer = nn.Sequential(nn.Flatten(), nn.Linear(inputs, outputs)).eval()
-        network = _ternary(layer, InputSpec((1, 1, inputs), 0.0, 1.0))
+        network = ternary_network(layer, InputSpec((1, 1, inputs), 0.0, 1.0))
         for batch in BATCH_SIZES:
             x = torch.randn(batch, inputs, generator=random)
             yield Case(f"{outputs}×{inputs}", layer, network, x, x)
@@ -132,7 +132,8 @@ def limit_seconds(network: Network, batch: int) -> tuple[float, str]:
     return float(np.maximum(products, read).sum()), bound
 
 
-def _ternary(model: nn.Sequential, spec: InputSpec) -> Network:
+def ternary_network(model: nn.Sequential, spec: InputSpec) -> Network:
+    """A float network with its weights made ternary by the plain threshold."""
     weights = {
         name: ternarize(layer.weight.detach(), SETTINGS, SETTINGS.threshold)
         for name, layer in weight_layers(model).items()

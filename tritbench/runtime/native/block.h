@@ -12,45 +12,13 @@
 
 #include "network.h"
 #include "ops.h"
+#include "scratch.h"
 
 namespace tritbench {
 namespace {
 
 constexpr int64_t SLACK = 16;             // elements that may be read behind activations
 constexpr float LEAST_RANGE = 0x1p-100F;  // rows of smaller values count as zero
-
-inline size_t as_size(int64_t value) { return static_cast<size_t>(value); }
-
-// Memory of one thread, kept from call to call; it only grows.
-template <class T>
-class Buffer {
-  public:
-    T* get(int64_t count) {
-        if (as_size(count) > values_.size()) values_.resize(as_size(count));
-        return values_.data();
-    }
-
-  private:
-    std::vector<T> values_;
-};
-
-template <class T>
-struct Scratch {
-    Buffer<T> activations[2];
-    Buffer<float> scales[2], maps[2];
-    Buffer<int32_t> zeros[2];
-    Buffer<Row<T>> rows;
-};
-
-// What a stage takes: one padded input an image, `stride` elements apart.
-template <class T>
-struct Activations {
-    const T* data;
-    int64_t stride;
-    const float* scale;
-    const int32_t* zero;
-    bool pixels;
-};
 
 template <class T>
 class Block {
