@@ -118,7 +118,14 @@ bool Images::borrow(PyObject* object) {
 
 bool Images::borrow_tensor(PyObject* object, const ExchangeApi* api) {
     DlTensor tensor;
-    if (api->from_object(object, &tensor) != 0) return false;
+    if (api->from_object(object, &tensor) != 0) {
+        PyErr_Clear();  // PyTorch's own message is a page
+        PyErr_Format(PyExc_TypeError,
+                     "images are a %s without memory to lend (sparse, or on another device), "
+                     "expected a dense one on the CPU",
+                     Py_TYPE(object)->tp_name);
+        return false;
+    }
     const bool is_pixel = tensor.type.code == UNSIGNED && tensor.type.bits == 8;
     is_float = tensor.type.code == FLOAT && tensor.type.bits == 32;
     if (tensor.device.type != CPU || tensor.type.lanes != 1 || !(is_pixel || is_float)) {
