@@ -10,7 +10,8 @@ Floats are float32 and every operation is rounded on its own, in this order:
   q = clamp(round(x × inverse) + zero, 0, 255), scale = range / 255, with round half to even; where
   range < 2^-100, inverse and scale are 0. So x ≈ scale × (q - zero); after ReLU, zero is 0.
 - For each group of inputs that share a scale, in order: sum = Σ trit × (q - zero) in int32 (padding
-  adds 0), part = float(sum) × weight scale; y = the sum of the parts in order.
+  adds 0), part = float(sum) × weight scale; y = 0 plus the parts
+  in order.
 - y = y × scale + bias; ReLU: 0 where y < 0; affine: y × scale + bias; max-pooling: the greatest;
   average: the sum in rows, divided by the count.
 """
@@ -76,10 +77,10 @@ def _weights(layer: PackedLayer, x: NDArray[Any], pixels: Network | None) -> Flo
         bias = np.moveaxis(shifted, -1, 0)  # [out, ...]
     else:
         bias = bias.reshape(-1, *trailing)
-    y: NDArray[Any] = np.zeros(1, np.float32)
+    y: NDArray[Any] = np.zeros_like(sums[:, 0], np.float32)
     for index in range(scales.shape[1]):
         part = sums[:, index].astype(np.float32) * scales[:, index].reshape(-1, *trailing)
-        y = part if index == 0 else y + part
+        y = y + part
     return np.asarray(y * scale.reshape(-1, 1, *trailing) + bias, np.float32)
 
 

@@ -1,6 +1,7 @@
 // Divides images into blocks, and large work among threads.
 
 #include <exception>
+#include <system_error>
 #include <thread>
 
 #include "block.h"
@@ -56,7 +57,11 @@ void run_threads(const Network& network, const Image* images, int64_t count, flo
             errors[as_size(t)] = std::current_exception();
         }
     };
-    for (int64_t t = 1; t < threads; ++t) others.emplace_back(guarded, t);
+    for (int64_t t = 1; t < threads; ++t) try {
+            others.emplace_back(guarded, t);
+        } catch (const std::system_error&) {  // no more threads to be had
+            guarded(t);
+        }
     guarded(0);
     for (std::thread& other : others) other.join();
     for (const std::exception_ptr& error : errors)

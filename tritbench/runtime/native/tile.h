@@ -74,10 +74,7 @@ void compute_tile(const Weights& w, int64_t panel, const Row<uint8_t>* rows, flo
     const uint8_t* codes = w.codes + panel * w.blocks * BLOCK_BYTES;
     const uint8_t* data[R];
     for (int r = 0; r < R; ++r) data[r] = rows[r].data;
-    Floats total[R][P][PARTS];
-#pragma GCC unroll 64
-    for (int i = 0; i < R * P * PARTS; ++i)
-        total[i / (P * PARTS)][i / PARTS % P][i % PARTS] = Floats{} - 0.0F;  // -0 + y is y
+    Floats total[R][P][PARTS] = {};
     int64_t block = 0;
     for (int64_t group = 0; group < w.groups; ++group) {
         typename Isa::Accumulator sums[SETS][R][P];
