@@ -2,30 +2,50 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+NATIVE := $(wildcard tritbench/runtime/native/*)
+CPP := $(NATIVE) $(wildcard tests/native/*)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: benchmark test lint format clean
+.PHONY: benchmark test lint format kernels sanitize soak clean
 
 benchmark: $(READY)
 	@tritbench run
 
 test: lint
 	@pytest -n auto --dist loadgroup
+	@$(MAKE) --no-print-directory sanitize
 
 lint: $(READY)
 	@ruff check -q .
 	@ruff format -q --check .
 	@mypy
+	@clang-format --dry-run --Werror $(CPP)
 
 format: $(READY)
 	@ruff check -q --fix .
 	@ruff format -q .
+	@clang-format -i $(CPP)
+
+# The engine's tests against a build with AddressSanitizer and UndefinedBehaviorSanitizer.
+SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=undefined
+sanitize: $(READY)
+	@CFLAGS="$(SANITIZE)" CXXFLAGS="$(SANITIZE)" LDFLAGS="$(SANITIZE)" \
+	  python setup.py -q build --build-base build/sanitize
+	@LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libstdc++.so)" \
+	  ASAN_OPTIONS=detect_leaks=0 PYTHONPATH="$$(echo build/sanitize/lib.*)" \
+	  pytest tests/test_engine.py tests/test_engine_memory.py
+
+soak: $(READY)
+	@python scripts/soak.py
+
+kernels: $(READY)
+	@python scripts/kernels.py
 
 clean:
 	rm -rf .venv
 
-$(READY): pyproject.toml constraints.txt
+$(READY): pyproject.toml setup.py constraints.txt $(NATIVE)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "tritbench needs Python 3.11 or newer; set PYTHON=python3.11")'
-	$(PYTHON) -m venv .venv
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@

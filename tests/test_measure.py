@@ -16,7 +16,8 @@ from tritbench.measure.storage import Storage, float_storage, ternary_storage
 
 
 def row(**changes):
-    floats = ("accuracy", "latency", "test_", "speedup", "compression", "zeros", "agreement")
+    floats = ("accuracy", "latency", "test_", "speedup", "compression", "zeros")
+    floats += ("agreement", "reference", "engine")
     values = {key: 0.123456789 if key.startswith(floats) else 7 for key in COLUMNS}
     return values | {"model": "mlp", "mode": "ptq", "batch_size": 1} | changes
 
@@ -96,7 +97,7 @@ def test_rows_are_rounded_to_their_precision():
     assert tuple(header) == COLUMNS
     found = dict(zip(header, values, strict=True))
     assert found["accuracy"] == "0.12346"
-    assert found["latency_s"] == "0.1235"
+    assert found["latency_s"] == found["reference_latency_s"] == "0.1235"
     assert found["speedup"] == "0.123"
     assert found["zeros"] == ""
 

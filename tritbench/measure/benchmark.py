@@ -10,8 +10,8 @@ from torch import Tensor
 
 from tritbench import runtime
 from tritbench.data import Dataset
-from tritbench.measure.accuracy import agreement, predict, score
-from tritbench.measure.latency import interleaved
+from tritbench.measure.accuracy import Score, agreement, predict, score
+from tritbench.measure.latency import Latency, interleaved
 from tritbench.measure.rows import Row
 from tritbench.measure.storage import Storage, float_storage, ternary_storage
 from tritbench.models import load_checkpoint, weight_layers
@@ -37,6 +37,8 @@ def measure_model(
 ) -> Result:
     """Run the files of one model; one row for each mode and batch size.
 
+    Ternary files run on the native engine, and on the PyTorch reference beside it.
+
     Args:
         name: the model's name.
         paths: mode (fp32 first, then ptq, qat) to file.
@@ -47,7 +49,10 @@ def measure_model(
     Raises:
         TritbenchError: naming a file that cannot be used.
     """
-    models = {mode: runtime.load(path) for mode, path in paths.items()}
+    models = {mode: runtime.load(path, settings.threads) for mode, path in paths.items()}
+    references = {
+        mode: runtime.load_reference(path) for mode, path in paths.items() if path.suffix == ".trit"
+    }
     storage = {mode: stored(path) for mode, path in paths.items()}
     start = time.perf_counter()
     validation = {
@@ -61,11 +66,15 @@ def measure_model(
         for mode, model in models.items()
     }
     test = {mode: score(z, dataset.test.labels) for mode, z in logits.items()}
+    expected = {
+        mode: score(predict(model, dataset.test.pixels, str(paths[mode])), dataset.test.labels)
+        for mode, model in references.items()
+    }
     rows: list[Row] = []
     for batch_size in settings.batch_sizes:
         images = dataset.test.pixels[np.arange(batch_size) % len(dataset.test)]
         latency = interleaved(
-            models,
+            {**models, **{f"{mode} reference": model for mode, model in references.items()}},
             images,
             threads=settings.threads,
             min_run_time=settings.min_run_time,
@@ -91,12 +100,30 @@ def measure_model(
                     "bits_per_weight": storage[mode].bits_per_weight,
                     "zeros": storage[mode].zeros,
                     "agreement": agreement(logits[mode], logits["fp32"]),
+                    **_reference(mode, test, expected, latency),
                     "threads": settings.threads,
                     **about,
                 }
             )
     print(f"{name}: {', '.join(paths)} measured in {time.perf_counter() - start:.1f} s")
     return Result(rows, logits, models[mode].engine)
+
+
+def _reference(
+    mode: str,
+    test: Mapping[str, Score],
+    expected: Mapping[str, Score],
+    latency: Mapping[str, Latency],
+) -> Row:
+    """What the PyTorch reference gives where the engine has another number; FP32 has none."""
+    if mode not in expected:
+        keys = ("reference_accuracy", "engine_accuracy_delta", "reference_latency_s")
+        return dict.fromkeys(keys)
+    return {
+        "reference_accuracy": expected[mode].accuracy,
+        "engine_accuracy_delta": test[mode].accuracy - expected[mode].accuracy,
+        "reference_latency_s": latency[f"{mode} reference"].median_s,
+    }
 
 
 def stored(path: Path) -> Storage:

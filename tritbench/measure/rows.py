@@ -31,6 +31,9 @@ COLUMNS = (
     "bits_per_weight",
     "zeros",
     "agreement",
+    "reference_accuracy",
+    "engine_accuracy_delta",
+    "reference_latency_s",
     "threads",
     "dataset",
     "seed",
@@ -47,15 +50,26 @@ METRICS = {
         "test_accuracy_low",
         "test_accuracy_high",
         "agreement",
+        "reference_accuracy",
+        "engine_accuracy_delta",
     ),
     "storage": ("bytes", "file_bytes", "bits_per_weight", "zeros", "compression"),
-    "latency": ("latency_s", "latency_p95_s", "speedup"),
+    "latency": ("latency_s", "latency_p95_s", "speedup", "reference_latency_s"),
 }
 # What the pipeline itself changes in a checkout, as git's pathspecs that leave it out.
 WRITTEN = (":!dvc.lock", ":!benchmarks", ":!docs/diagrams")
 # Digits beyond a figure's precision are noise in a diff.
 DECIMALS = {"loss": 5, "speedup": 3, "compression": 3, "bits_per_weight": 4} | dict.fromkeys(
-    ("accuracy", "test_accuracy", "test_accuracy_low", "test_accuracy_high", "zeros", "agreement"),
+    (
+        "accuracy",
+        "test_accuracy",
+        "test_accuracy_low",
+        "test_accuracy_high",
+        "reference_accuracy",
+        "engine_accuracy_delta",
+        "zeros",
+        "agreement",
+    ),
     5,
 )
 
@@ -103,7 +117,7 @@ def metrics_json(rows: Sequence[Row]) -> dict[str, dict[str, Any]]:
 
 def rounded(column: str, value: Any) -> Any:
     """A value at the precision that its column has."""
-    if isinstance(value, float) and column.startswith("latency"):
+    if isinstance(value, float) and "latency" in column:
         return float(f"{value:.4g}")
     return round(value, DECIMALS[column]) if isinstance(value, float) else value
 

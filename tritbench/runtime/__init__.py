@@ -1,20 +1,70 @@
 """From a file to predictions: `load` gives a model that maps images to logits."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from tritbench.errors import TritbenchError
-from tritbench.models import load_checkpoint
-from tritbench.packing import load_trit
-from tritbench.runtime.reference import Model, from_checkpoint, from_network
+from tritbench.models import InputSpec, load_checkpoint
+from tritbench.packing import Network, PackedLayer, load_trit
+from tritbench.runtime.reference import Model as ReferenceModel
+from tritbench.runtime.reference import from_checkpoint, from_network
 
-__all__ = ["Model", "load"]
+try:
+    from tritbench.runtime import engine
+except ImportError:
+    NATIVE = False
+else:
+    NATIVE = True
+
+if TYPE_CHECKING:
+    from tritbench.runtime.engine import EngineModel, Mode
+
+    Model = ReferenceModel | EngineModel
+
+__all__ = [
+    "NATIVE",
+    "ReferenceModel",
+    "available_isas",
+    "load",
+    "load_reference",
+    "pack_linear",
+    "ternary_linear",
+]
 
 
-def load(path: str | Path) -> Model:
+def load(path: str | Path, threads: int = 1, isa: str = "auto", mode: "Mode" = "int8") -> "Model":
     """The model in a .trit file or an FP32 checkpoint (.safetensors), ready to run.
 
     `model(images)` takes uint8 images [n, ...] (or floats in 0..1) and gives float32 logits
-    [n, classes].
+    [n, classes]. A .trit file runs on the native engine, or on the PyTorch reference where the
+    engine was not built; a checkpoint runs in PyTorch. `model.engine` says which.
+
+    Args:
+        path: the file.
+        threads: the engine's, at most; it uses more than one for large work only.
+        isa: an instruction set of `available_isas()`; `auto` is what TRITBENCH_ISA names, else the
+            best.
+        mode: of activations between layers: `int8` (8 bits, scaled for each image) or `exact`
+            (float32, only added and subtracted).
+
+    Raises:
+        TritbenchError: naming the file, for anything that is not such a model.
+    """
+    path = Path(path)
+    if path.suffix == ".trit":
+        try:
+            return from_packed(load_trit(path), threads, isa, mode)
+        except TritbenchError as error:
+            raise error if str(path) in str(error) else TritbenchError(f"{path}: {error}") from None
+    return load_reference(path)
+
+
+def load_reference(path: str | Path) -> ReferenceModel:
+    """The model in a file, executed by PyTorch; ternary weights are dequantized to float32.
 
     Raises:
         TritbenchError: naming the file, for anything that is not such a model.
@@ -26,3 +76,73 @@ def load(path: str | Path) -> Model:
         case ".safetensors":
             return from_checkpoint(load_checkpoint(path))
     raise TritbenchError(f"{path}: expected a .trit or .safetensors file")
+
+
+def from_packed(network: Network, threads: int, isa: str, mode: "Mode") -> "Model":
+    """A packed network on the engine, or on the reference where the engine was not built.
+
+    Networks with scales of their own for trits of -1 (TTQ) run on the reference, too.
+    """
+    if any("negative_scale" in layer.arrays for layer in network.layers):
+        return from_network(network)
+    if NATIVE:
+        return engine.EngineModel(network, threads=threads, isa=isa, mode=mode)
+    if isa != "auto":
+        raise TritbenchError(f"isa {isa!r}: the native engine was not built")
+    return from_network(network)
+
+
+def available_isas() -> list[str]:
+    """Instruction sets of the engine's kernels on this machine, best first; empty without it."""
+    return engine.available_isas() if NATIVE else []
+
+
+def pack_linear(
+    trits: NDArray[np.int8],
+    scale: NDArray[np.float32],
+    bias: NDArray[np.float32] | None = None,
+    group_size: int | None = None,
+    threads: int = 1,
+    isa: str = "auto",
+    mode: "Mode" = "int8",
+) -> "Model":
+    """One dense layer for `ternary_linear`.
+
+    Args:
+        trits: int8 [out, in] in {-1, 0, +1}.
+        scale: float32 [1 or out, groups].
+        bias: float32 [out]; none is zeros.
+        group_size: inputs that share a scale; none is all of them.
+        threads: see `load`.
+        isa: see `load`.
+        mode: see `load`.
+
+    Raises:
+        TritbenchError: where the shapes do not fit each other.
+    """
+    outputs, inputs = trits.shape
+    size = group_size or inputs
+    groups = -(-inputs // size)
+    if scale.shape not in ((1, groups), (outputs, groups)):
+        raise TritbenchError(
+            f"scale is {list(scale.shape)}, expected [{outputs}, {groups}] or [1, {groups}]"
+        )
+    if bias is not None and bias.shape != (outputs,):
+        raise TritbenchError(f"bias is {list(bias.shape)}, expected [{outputs}]")
+    about = {"type": "linear", "in": inputs, "out": outputs, "group_size": size}
+    shift = np.zeros(outputs, np.float32) if bias is None else bias
+    layer = PackedLayer(about, {"trits": trits, "scale": scale, "bias": shift})
+    classes = [str(index) for index in range(outputs)]
+    flatten = PackedLayer({"type": "flatten"})
+    network = Network([flatten, layer], InputSpec((1, 1, inputs), 0.0, 1.0), classes, "", {}, {})
+    return from_packed(network, threads, isa, mode)
+
+
+def ternary_linear(packed: Callable[[Any], Any], x: Any) -> Any:
+    """x @ weight.T + bias: float32 [n, out] of float32 x [n, in], in NumPy or PyTorch.
+
+    Args:
+        packed: what `pack_linear` made.
+        x: quantized to 8 bits for each row in int8 mode. uint8 stands for x / 255 and is exact.
+    """
+    return packed(x)

@@ -1,9 +1,11 @@
 """The PyTorch reference: ternary weights dequantized once, then plain float32 inference."""
 
 from dataclasses import dataclass
+from typing import Any, overload
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tritbench.models import Checkpoint, InputSpec, from_layers
@@ -29,9 +31,15 @@ class Model:
     classes: list[str]
     engine: str
 
+    @overload
+    def __call__(self, images: Tensor) -> Tensor: ...
+    @overload
+    def __call__(self, images: NDArray[Any]) -> NDArray[np.float32]: ...
     @torch.inference_mode()
-    def __call__(self, images: Tensor) -> Tensor:
-        """float32 logits [n, classes] of uint8 images, or of floats in 0..1."""
+    def __call__(self, images: Tensor | NDArray[Any]) -> Tensor | NDArray[np.float32]:
+        """float32 logits [n, classes] of uint8 images, or of floats in 0..1, of the same kind."""
+        if isinstance(images, np.ndarray):
+            return self(torch.from_numpy(images)).numpy()
         logits: Tensor = self.network(self.input.normalize(images))
         return logits
 

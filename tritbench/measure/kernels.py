@@ -1,0 +1,143 @@
+"""The engine against its peers and against the machine, on whole networks and single layers."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from tritbench import runtime
+from tritbench.errors import TritbenchError
+from tritbench.measure.latency import interleaved
+from tritbench.measure.peers import Call, peers
+from tritbench.measure.rows import Row
+from tritbench.models import InputSpec, build, weight_layers
+from tritbench.packing import Network
+from tritbench.packing.fold import fold
+from tritbench.params import QuantizeParams
+from tritbench.quantize import Quantized
+from tritbench.quantize.ternary import ternarize
+
+THRESHOLD = 0.75
+SETTINGS = QuantizeParams(
+    threshold=THRESHOLD, reference="absmean", granularity="channel", backend="native"
+)
+PIXELS = InputSpec((1, 28, 28), 0.286, 0.353)
+MODELS: dict[str, dict[str, object]] = {
+    "linear": {},
+    "mlp": {"hidden": [512, 512]},
+    "cnn": {"channels": [32, 64], "hidden": 256},
+}
+LAYERS = ((512, 784), (1024, 1024), (4096, 4096))  # outputs × inputs
+BATCH_SIZES = (1, 128)
+THREADED = ("cnn", "4096×4096")  # large enough at batch 128 for a second thread
+COLUMNS = (
+    "case",
+    "batch_size",
+    "engine",
+    "latency_s",
+    "latency_p95_s",
+    "native_speedup",
+    "limit_s",
+    "limit_by",
+    "reached",
+    "machine",
+    "timestamp",
+)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A network in float and in trits, and the input that each takes."""
+
+    name: str
+    model: nn.Sequential
+    network: Network
+    x: Tensor  # what the engine takes
+    normalized: Tensor  # what the others take
+
+
+def cases() -> Iterator[Case]:
+    """The built-in networks and the layers, with random weights, at each batch size."""
+    random = torch.Generator().manual_seed(0)
+    for name, settings in MODELS.items():
+        model = build(name, settings, PIXELS.shape, 10, seed=0).eval()
+        for batch in BATCH_SIZES:
+            x = torch.randint(0, 256, (batch, *PIXELS.shape), generator=random).to(torch.uint8)
+            yield Case(name, model, ternary_network(model, PIXELS), x, PIXELS.normalize(x))
+    for outputs, inputs in LAYERS:
+        torch.manual_seed(0)
+        layer = nn.Sequential(nn.Flatten(), nn.Linear(inputs, outputs)).eval()
+        network = ternary_network(layer, InputSpec((1, 1, inputs), 0.0, 1.0))
+        for batch in BATCH_SIZES:
+            x = torch.randn(batch, inputs, generator=random)
+            yield Case(f"{outputs}×{inputs}", layer, network, x, x)
+
+
+@torch.inference_mode()
+def measure(case: Case, min_run_time: float, min_runs: int) -> list[Row]:
+    """One row for each engine, all timed in one run with one thread.
+
+    Where the case is large, a row more for the engine with two threads.
+
+    Raises:
+        TritbenchError: where the native engine was not built.
+    """
+    if not runtime.NATIVE:
+        raise TritbenchError("the native engine was not built: there are no kernels to measure")
+    engines: dict[str, Call] = {"native": runtime.from_packed(case.network, 1, "auto", "int8")}
+    batch = len(case.x)
+    if case.name in THREADED and batch > 1:
+        engines["native, 2 threads"] = runtime.from_packed(case.network, 2, "auto", "int8")
+    engines |= peers(case.model, case.normalized)
+    taken = interleaved(engines, case.x, threads=1, min_run_time=min_run_time, min_runs=min_runs)
+    limit, limit_by = limit_seconds(case.network, batch)
+    return [
+        {
+            "case": case.name,
+            "batch_size": batch,
+            "engine": name,
+            "latency_s": latency.median_s,
+            "latency_p95_s": latency.p95_s,
+            "native_speedup": latency.median_s / taken["native"].median_s,
+            "limit_s": limit if name == "native" else None,
+            "limit_by": limit_by if name == "native" else None,
+            "reached": limit / latency.median_s if name == "native" else None,
+        }
+        for name, latency in taken.items()
+    ]
+
+
+def limit_seconds(network: Network, batch: int) -> tuple[float, str]:
+    """The least time that this machine allows, and what bounds it.
+
+    Every layer multiplies each weight it has at each position, at the rate that the kernel has when
+    a layer lies in the first-level cache; and reads its 2-bit weights once, at the rate at which so
+    many bytes can be read again and again.
+    """
+    from tritbench.runtime import _engine
+    from tritbench.runtime.plan import make_plan
+
+    stages = make_plan(network).stages
+    size = sum(stage.codes.nbytes for stage in stages)
+    isa = runtime.available_isas()[0]
+    bytes_rate, product_rate = _engine.machine_limits(isa, max(size, 1024))
+    trits = [layer.arrays["trits"] for layer in network.layers if "trits" in layer.arrays]
+    products = [
+        float(batch) * stage.out_height * stage.out_width * weight.size / product_rate
+        for stage, weight in zip(stages, trits, strict=True)
+    ]
+    read = [stage.codes.nbytes / bytes_rate for stage in stages]
+    bound = "products" if sum(products) > sum(read) else "bytes"
+    return float(np.maximum(products, read).sum()), bound
+
+
+def ternary_network(model: nn.Sequential, spec: InputSpec) -> Network:
+    """A float network with its weights made ternary by the plain threshold."""
+    weights = {
+        name: ternarize(layer.weight.detach(), SETTINGS, THRESHOLD)
+        for name, layer in weight_layers(model).items()
+    }
+    layers = fold(Quantized(model, weights))
+    return Network(layers, spec, [], "base3", {}, {})

@@ -1,0 +1,66 @@
+"""The native engine as Python sees it. Importing this fails where the extension was not built."""
+
+import os
+from typing import Literal
+
+from tritbench.errors import TritbenchError
+from tritbench.models import InputSpec
+from tritbench.packing import Network
+from tritbench.runtime import _engine
+from tritbench.runtime.plan import make_plan
+
+Mode = Literal["int8", "exact"]
+MODES = ("int8", "exact")
+ISA_VARIABLE = "TRITBENCH_ISA"
+
+
+class EngineModel(_engine.Network):
+    """A ternary network that runs in one native call; safe to call from several threads.
+
+    Calling it with uint8 images or floats in 0..1, [n, c, h, w] or [n, c × h × w], contiguous, in
+    NumPy or PyTorch, gives float32 logits [n, classes] of the same kind. Nothing is copied on the
+    way in. An image with NaN or infinity gives NaN.
+
+    Attributes:
+        input: the images it takes.
+        classes: one name for each logit.
+        engine: what executes it, in words.
+        isa: the instruction set of its kernels.
+        mode: `int8` or `exact`.
+
+    Raises:
+        TypeError: for other types, naming the one found.
+        ValueError: for other shapes, naming both.
+    """
+
+    def __init__(self, network: Network, *, threads: int, isa: str, mode: Mode) -> None:
+        if mode not in MODES:
+            raise TritbenchError(f"mode {mode!r}: expected one of {', '.join(MODES)}")
+        if threads < 1:
+            raise TritbenchError(f"threads {threads}: expected at least 1")
+        self.isa = choose_isa(isa)
+        self.mode = mode
+        self.input: InputSpec = network.input
+        self.classes = network.classes
+        self.engine = f"tritbench native ({self.isa}, {mode})"
+        super().__init__(make_plan(network), self.isa, threads, mode == "exact")
+
+
+def available_isas() -> list[str]:
+    """Instruction sets that the extension and this machine have, best first."""
+    return _engine.available_isas()
+
+
+def choose_isa(isa: str) -> str:
+    """`auto` becomes what TRITBENCH_ISA names, else the best there is.
+
+    Raises:
+        TritbenchError: for one that this machine lacks.
+    """
+    available = available_isas()
+    chosen = os.environ.get(ISA_VARIABLE, "auto") if isa == "auto" else isa
+    if chosen == "auto":
+        return available[0]
+    if chosen not in available:
+        raise TritbenchError(f"isa {chosen!r}: this machine has {', '.join(available)}")
+    return chosen

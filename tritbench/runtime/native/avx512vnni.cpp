@@ -1,0 +1,82 @@
+// AVX-512 with VNNI: Cascade Lake, Ice Lake, Zen 4 and later.
+
+#include "isas.h"
+
+#if defined(__x86_64__)
+
+#include <immintrin.h>
+
+#include <cstring>
+#include <type_traits>
+
+// What follows is compiled for this instruction set, and must not be called without it. No header
+// of the standard library may follow: its inline functions would be compiled for it too.
+#ifdef __clang__
+#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512vl,avx512vnni"))), \
+                             apply_to = function)
+#else
+#pragma GCC target("avx512f,avx512bw,avx512vl,avx512vnni,prefer-vector-width=512")
+#endif
+
+namespace tritbench {
+constexpr int WIDTH = 16;
+}
+
+#include "tile.h"
+
+namespace tritbench {
+namespace {
+
+struct Avx512Vnni {
+    using Bytes = __m512i;
+    using Accumulator = __m512i;
+    static constexpr int PANELS = 4;
+    static constexpr int ROWS = 4;
+    static constexpr int OFFSET = 0;
+
+    static Bytes load(const void* from) {
+        Bytes bytes = _mm512_load_si512(from);
+        asm("" : "+v"(bytes));  // or GCC loads it anew for each `decode`
+        return bytes;
+    }
+    static Bytes broadcast(const uint8_t* from) {
+        int32_t dword;
+        std::memcpy(&dword, from, sizeof dword);
+        return _mm512_set1_epi32(dword);
+    }
+    template <int D>
+    static Bytes decode(Bytes codes) {
+        return _mm512_and_si512(_mm512_slli_epi16(codes, TRIT_SHIFT - 2 * D),
+                                _mm512_set1_epi8(static_cast<char>(0xC0)));
+    }
+    static Accumulator zero() { return _mm512_setzero_si512(); }
+    static Accumulator add(Accumulator a, Accumulator b) { return _mm512_add_epi32(a, b); }
+    static Accumulator dot(Accumulator sums, Bytes x, Bytes trits) {
+        return _mm512_dpbusd_epi32(sums, x, trits);
+    }
+    static Ints part(Accumulator sums, int) { return reinterpret_cast<Ints>(sums); }
+};
+
+}  // namespace
+
+const Kernels* avx512vnni_kernels() {
+    static constexpr Kernels kernels = make_kernels<Avx512Vnni>("avx512vnni");
+    return __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bw") &&
+                   __builtin_cpu_supports("avx512vl")
+               ? &kernels
+               : nullptr;
+}
+
+}  // namespace tritbench
+
+#ifdef __clang__
+#pragma clang attribute pop
+#endif
+
+#else
+
+namespace tritbench {
+const Kernels* avx512vnni_kernels() { return nullptr; }
+}  // namespace tritbench
+
+#endif

@@ -1,0 +1,66 @@
+// Plain C++ for every machine.
+
+#include <cstring>
+#include <type_traits>
+
+#include "isas.h"
+
+namespace tritbench {
+constexpr int WIDTH = 4;
+}
+
+#include "tile.h"
+
+namespace tritbench {
+namespace {
+
+struct Generic {
+    struct Accumulator {
+        Ints part[PARTS];
+    };
+    using Bytes = Accumulator;
+    static constexpr int PANELS = 1;
+    static constexpr int ROWS = 2;
+    static constexpr int OFFSET = 0;
+
+    static Bytes load(const void* from) {
+        Bytes bytes;
+        std::memcpy(&bytes, from, sizeof bytes);
+        return bytes;
+    }
+    static Ints broadcast(const uint8_t* from) {
+        int32_t dword;
+        std::memcpy(&dword, from, sizeof dword);
+        return Ints{} + dword;
+    }
+    template <int D>
+    static Bytes decode(const Bytes& codes) {
+        Bytes trits;
+        for (int i = 0; i < PARTS; ++i) trits.part[i] = codes.part[i] << (TRIT_SHIFT - 2 * D);
+        return trits;
+    }
+    static Accumulator zero() { return {}; }
+    static Accumulator add(const Accumulator& a, const Accumulator& b) {
+        Accumulator sums;
+        for (int i = 0; i < PARTS; ++i) sums.part[i] = a.part[i] + b.part[i];
+        return sums;
+    }
+    static Accumulator dot(Accumulator sums, Ints x, const Bytes& trits) {
+        for (int byte = 0; byte < 4; ++byte) {
+            const Ints input = x >> (8 * byte) & 0xFF;
+            for (int i = 0; i < PARTS; ++i)
+                sums.part[i] += (trits.part[i] << (24 - 8 * byte) >> 30) * (input << TRIT_SHIFT);
+        }
+        return sums;
+    }
+    static Ints part(const Accumulator& sums, int i) { return sums.part[i]; }
+};
+
+}  // namespace
+
+const Kernels* generic_kernels() {
+    static constexpr Kernels kernels = make_kernels<Generic>("generic");
+    return &kernels;
+}
+
+}  // namespace tritbench

@@ -1,0 +1,194 @@
+// The Python module: a Network made from a plan, called with images.
+
+#include <cstddef>
+#include <exception>
+#include <stdexcept>
+
+#include "arrays.h"
+#include "limits.h"
+#include "read_plan.h"
+
+namespace tritbench {
+namespace {
+
+constexpr int64_t SHORT_WORK = 1 << 16;  // products for which the GIL is not worth releasing
+
+// Runs `body`, turning C++ exceptions into Python's; `failure` is what to return then.
+template <class F, class R>
+R guarded(R failure, const F& body) {
+    try {
+        return body();
+    } catch (const PythonError&) {
+    } catch (const std::invalid_argument& error) {
+        PyErr_SetString(PyExc_ValueError, error.what());
+    } catch (const std::bad_alloc&) {
+        PyErr_NoMemory();
+    } catch (const std::exception& error) {
+        PyErr_SetString(PyExc_RuntimeError, error.what());
+    }
+    return failure;
+}
+
+struct NetworkObject {
+    PyObject_HEAD vectorcallfunc vectorcall;
+    const Network* network;
+};
+
+// How many images an array holds: [n, ...] with an image's pixels in each, or one image.
+int64_t count_images(const Network& network, const Images& images) {
+    int64_t size = 1, rest = 1;
+    for (int i = 0; i < images.dimensions; ++i) {
+        size *= images.shape[i];
+        if (i > 0) rest *= images.shape[i];
+    }
+    if (images.dimensions >= 2 && rest == network.image_size()) return images.shape[0];
+    if (images.dimensions >= 1 && size == network.image_size()) return 1;
+    throw std::invalid_argument(
+        "images are " + images.describe() + ", expected [n, " + std::to_string(network.channels) +
+        ", " + std::to_string(network.height) + ", " + std::to_string(network.width) + "] or [n, " +
+        std::to_string(network.image_size()) + "]");
+}
+
+void run_images(const Network& network, const Images& images, int64_t count, float* logits) {
+    if (images.is_float)
+        run(network, static_cast<const float*>(images.data), count, logits);
+    else
+        run(network, static_cast<const uint8_t*>(images.data), count, logits);
+}
+
+PyObject* call(PyObject* self, PyObject* const* args, size_t nargs, PyObject* keywords) {
+    if (PyVectorcall_NARGS(nargs) != 1 || (keywords && PyTuple_GET_SIZE(keywords) > 0)) {
+        PyErr_SetString(PyExc_TypeError, "expected one argument: the images");
+        return nullptr;
+    }
+    return guarded(static_cast<PyObject*>(nullptr), [&]() -> PyObject* {
+        const Network* network = reinterpret_cast<NetworkObject*>(self)->network;
+        if (!network) throw std::invalid_argument("the network was not initialized");
+        Images images;
+        if (!images.borrow(args[0])) return nullptr;
+        const int64_t count = count_images(*network, images);
+        float* logits = nullptr;
+        PyObject* output =
+            images.make_output(count, static_cast<int64_t>(network->order.size()), &logits);
+        if (!output) return nullptr;
+        try {
+            if (count * network->products() < SHORT_WORK) {
+                run_images(*network, images, count, logits);
+            } else {
+                std::exception_ptr error;
+                Py_BEGIN_ALLOW_THREADS;
+                try {
+                    run_images(*network, images, count, logits);
+                } catch (...) {
+                    error = std::current_exception();
+                }
+                Py_END_ALLOW_THREADS;
+                if (error) std::rethrow_exception(error);
+            }
+        } catch (...) {
+            Py_DECREF(output);
+            throw;
+        }
+        return output;
+    });
+}
+
+int initialize(PyObject* self, PyObject* args, PyObject* keywords) {
+    const char* names[] = {"plan", "isa", "threads", "exact", nullptr};
+    PyObject* plan = nullptr;
+    const char* isa = nullptr;
+    int threads = 1, exact = 0;
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "Osip", const_cast<char**>(names), &plan, &isa,
+                                     &threads, &exact))
+        return -1;
+    return guarded(-1, [&] {
+        auto* object = reinterpret_cast<NetworkObject*>(self);
+        if (object->network) throw std::invalid_argument("the network is initialized already");
+        object->network = read_network(plan, isa, threads, exact != 0).release();
+        return 0;
+    });
+}
+
+PyObject* create(PyTypeObject* type, PyObject*, PyObject*) {
+    PyObject* self = type->tp_alloc(type, 0);
+    if (self) reinterpret_cast<NetworkObject*>(self)->vectorcall = call;
+    return self;
+}
+
+void destroy(PyObject* self) {
+    PyTypeObject* type = Py_TYPE(self);
+    delete reinterpret_cast<NetworkObject*>(self)->network;
+    type->tp_free(self);
+    Py_DECREF(type);
+}
+
+PyObject* available_isas(PyObject*, PyObject*) {
+    PyObject* names = PyList_New(0);
+    for (const char* name : ISAS) {
+        if (!names || !find_kernels(name)) continue;
+        PyObject* text = PyUnicode_FromString(name);
+        if (!text || PyList_Append(names, text) != 0) Py_CLEAR(names);
+        Py_XDECREF(text);
+    }
+    return names;
+}
+
+PyObject* machine_limits(PyObject*, PyObject* args) {
+    const char* isa = nullptr;
+    long long bytes = 0;
+    if (!PyArg_ParseTuple(args, "sL", &isa, &bytes)) return nullptr;
+    return guarded(static_cast<PyObject*>(nullptr), [&] {
+        const Kernels* kernels = find_kernels(isa);
+        if (!kernels || bytes < 1024)
+            throw std::invalid_argument("no such kernels, or under 1 KiB");
+        const Limits limits = measure_limits(*kernels, bytes);
+        return Py_BuildValue("dd", limits.bytes, limits.products);
+    });
+}
+
+PyMemberDef members[] = {
+    {"__vectorcalloffset__", T_PYSSIZET, offsetof(NetworkObject, vectorcall), READONLY, nullptr},
+    {nullptr, 0, 0, 0, nullptr}};
+
+PyType_Slot slots[] = {{Py_tp_new, reinterpret_cast<void*>(create)},
+                       {Py_tp_init, reinterpret_cast<void*>(initialize)},
+                       {Py_tp_dealloc, reinterpret_cast<void*>(destroy)},
+                       {Py_tp_call, reinterpret_cast<void*>(PyVectorcall_Call)},
+                       {Py_tp_members, members},
+                       {0, nullptr}};
+
+PyType_Spec spec = {"tritbench.runtime._engine.Network", sizeof(NetworkObject), 0,
+                    Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_VECTORCALL, slots};
+
+PyMethodDef functions[] = {
+    {"available_isas", available_isas, METH_NOARGS,
+     "Instruction sets that this build and machine have kernels for, best first."},
+    {"machine_limits", machine_limits, METH_VARARGS,
+     "(isa, bytes): bytes a second when so many are read again and again, and products a second of "
+     "a layer that the first-level cache holds."},
+    {nullptr, nullptr, 0, nullptr}};
+
+PyModuleDef definition = {PyModuleDef_HEAD_INIT,
+                          "_engine",
+                          "Ternary networks on the CPU; see docs/engine.md.",
+                          -1,
+                          functions,
+                          nullptr,
+                          nullptr,
+                          nullptr,
+                          nullptr};
+
+}  // namespace
+}  // namespace tritbench
+
+PyMODINIT_FUNC PyInit__engine() {
+    PyObject* module = PyModule_Create(&tritbench::definition);
+    if (!module) return nullptr;
+    PyObject* type = PyType_FromSpec(&tritbench::spec);
+    if (!type || PyModule_AddObject(module, "Network", type) != 0) {
+        Py_XDECREF(type);
+        Py_DECREF(module);
+        return nullptr;
+    }
+    return module;
+}
