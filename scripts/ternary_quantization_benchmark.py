@@ -96,11 +96,12 @@ def benchmark(params: Params, name: str, output: Path, folder: Path, device: str
         "machine": fingerprint()["id"],
         "timestamp": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+    methods = {"ptq": params.ptq.method, "qat": params.qat.method}
     paths = {"fp32": folder / "fp32.safetensors"}
 
     def measure(mode: str) -> None:
         beside_fp32 = {"fp32": paths["fp32"], mode: paths[mode]}
-        result = measure_model(name, beside_fp32, dataset, params.evaluate, about)
+        result = measure_model(name, beside_fp32, dataset, params.evaluate, methods, about)
         row = next(row for row in result.rows if row["mode"] == mode)
         append_rows(output, [row])
         print(

@@ -36,12 +36,13 @@ def main() -> None:
         "machine": machine["id"],
         "timestamp": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+    methods = {"ptq": params.ptq.method, "qat": params.qat.method}
     rows: list[Row] = []
     predictions: dict[str, np.ndarray] = {"labels": dataset.test.labels.numpy()}
     confusions = ["model,mode,actual,predicted,count"]
     for name in params.models:
         paths = {m: Path("models") / name / f"{m}.{SUFFIX[m]}" for m in get_args(Mode)}
-        result = measure_model(name, paths, dataset, params.evaluate, about)
+        result = measure_model(name, paths, dataset, params.evaluate, methods, about)
         rows += result.rows
         for mode, logits in result.test_logits.items():
             predictions[f"{name}.{mode}"] = logits.numpy()

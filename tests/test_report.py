@@ -49,6 +49,7 @@ def write_inputs(folder: Path, models: tuple[str, ...] = ("mlp", "cnn")) -> Path
                     | dict(speedup=4 if ternary else 1, compression=15.76 if ternary else 1)
                     | dict(file_bytes=171_000, bits_per_weight=1.6 if ternary else "")
                     | dict(zeros=0.41 if ternary else "", agreement=1.0, threads=1)
+                    | dict(method={"ptq": "gptq", "qat": "lsq"}.get(mode, ""))
                     | dict(dataset=DATASET, seed=7, run_id="r1", git_rev="0123abcdef-dirty")
                     | dict(machine="m1", timestamp="2025-01-02T03:04:05Z")
                 )
@@ -102,7 +103,15 @@ def test_summary_escapes_names_and_tells_the_circumstances(results: Results) -> 
     text = summary_markdown(results.runs, results.machine, ENGINE, TITLE)
     assert text.startswith("# Ternary &amp; FP32: &lt;b&gt;\\|x\n")
     assert "<" not in text
-    for fact in ("Seed: 7", "Threads: 1", "Some CPU", "Run: r1", "0123abcdef", "test engine"):
+    for fact in (
+        "Seed: 7",
+        "Threads: 1",
+        "Some CPU",
+        "Run: r1",
+        "0123abcdef",
+        "PTQ gptq, QAT lsq",
+        "test engine",
+    ):
         assert fact in text
 
 

@@ -45,7 +45,7 @@ def run(path: Path, images: list[Path], form: str) -> None:
                 print(_line(prediction, model.classes))
 
 
-def predict(model: runtime.Model, paths: list[Path]) -> Iterator[Prediction]:
+def predict(model: "runtime.Model", paths: list[Path]) -> Iterator[Prediction]:
     """Predictions in order; a bar on stderr shows the progress on a terminal.
 
     Raises:

@@ -33,6 +33,7 @@ def measure_model(
     paths: Mapping[str, Path],
     dataset: Dataset,
     settings: EvaluateParams,
+    methods: Mapping[str, str],
     about: Mapping[str, object],
 ) -> Result:
     """Run the files of one model; one row for each mode and batch size.
@@ -44,6 +45,7 @@ def measure_model(
         paths: mode (fp32 first, then ptq, qat) to file.
         dataset: its validation split gives `accuracy` and `loss`, its test split the rest.
         settings: batch sizes, threads, time for each measurement.
+        methods: of quantization, by mode.
         about: columns that all rows share: dataset, seed, run_id, git_rev, machine, timestamp.
 
     Raises:
@@ -101,6 +103,7 @@ def measure_model(
                     "zeros": storage[mode].zeros,
                     "agreement": agreement(logits[mode], logits["fp32"]),
                     **_reference(mode, test, expected, latency),
+                    "method": methods.get(mode, ""),
                     "threads": settings.threads,
                     **about,
                 }

@@ -34,6 +34,7 @@ COLUMNS = (
     "reference_accuracy",
     "engine_accuracy_delta",
     "reference_latency_s",
+    "method",
     "threads",
     "dataset",
     "seed",

@@ -39,6 +39,7 @@ class Run:
     test_accuracy_high: float
     bits_per_weight: float | None
     zeros: float | None
+    method: str
     threads: int
     dataset: str
     seed: int
@@ -221,6 +222,7 @@ def _run(row: _Row) -> Run:
         test_accuracy_high=row.share("test_accuracy_high"),
         bits_per_weight=row.number("bits_per_weight", 0) if row.has("bits_per_weight") else None,
         zeros=row.share("zeros") if row.has("zeros") else None,
+        method=row.text("method") if row.has("method") else "",
         threads=row.integer("threads", 1),
         dataset=row.text("dataset"),
         seed=row.integer("seed"),

@@ -115,9 +115,11 @@ def results_table(runs: Sequence[Run]) -> tuple[list[str], list[list[str]]]:
 def provenance(runs: Sequence[Run], machine: Machine, engine: str) -> list[tuple[str, str]]:
     """What the figures hold for: name and value of each circumstance."""
     run = runs[0]
+    methods = {MODE_NAMES[r.mode]: r.method for r in runs if r.method}
     return [
         ("Data set", run.dataset),
         ("Machine", machine.text),
+        ("Methods", ", ".join(f"{mode} {method}" for mode, method in methods.items())),
         ("Threads", str(run.threads)),
         ("Ternary engine", engine),
         ("Seed", str(run.seed)),
