@@ -99,7 +99,7 @@ def qat(params: Params, name: str, method: str, seed: str) -> str:
         checkpoint.input,
         params.quantize,
         params.qat.model_copy(update={"method": method}),
-        train.recipe(params, name, device),
+        train.qat_recipe(params, name, device),
         teacher=checkpoint.model,
         label=f"{name} {method} {seed}",
     )

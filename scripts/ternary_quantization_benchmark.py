@@ -133,7 +133,7 @@ def benchmark(params: Params, name: str, output: Path, folder: Path, device: str
         spec,
         params.quantize,
         params.qat,
-        recipe,
+        train.qat_recipe(params, name, device),
         teacher=network,
         label=f"{name} qat",
     )

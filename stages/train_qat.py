@@ -31,7 +31,7 @@ def main(name: str) -> None:
         checkpoint.input,
         params.quantize,
         params.qat,
-        train.recipe(params, name, device),
+        train.qat_recipe(params, name, device),
         teacher=checkpoint.model,
         label=f"train_qat {name}",
     )

@@ -24,7 +24,7 @@ def settings(threshold=0.5, granularity="channel"):
 
 
 def qat(**changes):
-    values = {"method": "ste", "start": "fp32", "epochs": 2, "learning_rate": 0.01}
+    values = {"method": "ste", "start": "fp32", "epochs": 2, "learning_rate": {}}
     values |= {"distill": 0.0, "threshold_warmup": 0, "stochastic_rounding": False}
     return QatParams(**(values | {"frozen_epochs": 0} | changes))
 
@@ -166,8 +166,8 @@ def test_every_method_learns_and_gives_the_same_bits_again(name):
             images,
             SPEC,
             settings("auto"),
-            qat(method=name, epochs=8),
-            Recipe(1, 0.1, batch_size=32),
+            qat(method=name),
+            Recipe(8, 0.01, batch_size=32),
         )
         for _ in range(2)
     ]
@@ -186,8 +186,8 @@ def test_training_may_start_from_the_result_of_a_ptq_method_and_keep_its_trits()
         images,
         SPEC,
         settings(0.4),
-        qat(start="optimal", epochs=1, frozen_epochs=1),
-        Recipe(1, 0.1, batch_size=32),
+        qat(start="optimal", frozen_epochs=1),
+        Recipe(1, 0.01, batch_size=32),
     )
     ptq = quantize_ptq(
         network(),

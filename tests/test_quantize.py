@@ -32,7 +32,7 @@ def qat(**changes):
         "method": "ste",
         "start": "fp32",
         "epochs": 2,
-        "learning_rate": 0.01,
+        "learning_rate": {},
         "distill": 0.0,
         "threshold_warmup": 0,
         "stochastic_rounding": False,
@@ -203,7 +203,7 @@ def test_qat_returns_exactly_ternary_weights_and_leaves_the_model_alone():
     before = {k: v.clone() for k, v in model.state_dict().items()}
     images = toy_images()
     quantized, curve = train_qat(
-        model, images, images, SPEC, settings(), qat(epochs=8), Recipe(1, 0.1, batch_size=32)
+        model, images, images, SPEC, settings(), qat(), Recipe(8, 0.01, batch_size=32)
     )
     assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())
     for name, ternary in quantized.weights.items():
@@ -215,15 +215,15 @@ def test_qat_returns_exactly_ternary_weights_and_leaves_the_model_alone():
 
 def test_threshold_warm_up_raises_the_threshold_and_ends_at_it():
     model, images = toy_network(), toy_images()
-    recipe = Recipe(1, 0.0001, batch_size=32)
-    few, _ = train_qat(model, images, images, SPEC, settings(0.9), qat(learning_rate=1e-9), recipe)
+    recipe = Recipe(2, 1e-9, batch_size=32)
+    few, _ = train_qat(model, images, images, SPEC, settings(0.9), qat(), recipe)
     warm, _ = train_qat(
         model,
         images,
         images,
         SPEC,
         settings(0.9),
-        qat(learning_rate=1e-9, threshold_warmup=10_000),
+        qat(threshold_warmup=10_000),
         recipe,
     )
     # At a learning rate of almost nothing the trits are the start's, at the full threshold.
@@ -246,7 +246,7 @@ def test_distillation_follows_the_teacher():
     images = toy_images()
     wrong = Images(images.pixels, 1 - images.labels)
     teacher, _ = train_qat(
-        toy_network(), images, images, SPEC, settings(), qat(epochs=8), Recipe(1, 0.1, 32)
+        toy_network(), images, images, SPEC, settings(), qat(), Recipe(8, 0.01, 32)
     )
     student, _ = train_qat(
         toy_network(),
@@ -254,8 +254,8 @@ def test_distillation_follows_the_teacher():
         wrong,
         SPEC,
         settings(),
-        qat(epochs=8, distill=1.0),
-        Recipe(1, 0.1, 32),
+        qat(),
+        Recipe(8, 0.01, 32, distill=1.0),
         teacher=teacher.model,
     )
     predicted = student.model(SPEC.normalize(images.pixels)).argmax(1)

@@ -114,7 +114,7 @@ class QatParams(Section):
     method: Literal["ste", "ttq", "lsq"]
     start: Literal["fp32", "scratch"] | PtqMethod
     epochs: Count
-    learning_rate: Positive
+    learning_rate: dict[Name, Positive]
     distill: Share
     threshold_warmup: Annotated[int, Field(ge=0)]
     stochastic_rounding: bool

@@ -4,7 +4,7 @@ import ctypes
 import os
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from math import cos, pi
 
 import torch
@@ -65,6 +65,17 @@ def recipe(params: Params, model: str, device: str) -> Recipe:
         precision=train.precision[model],
         device=device,
         seed=params.seed,
+    )
+
+
+def qat_recipe(params: Params, model: str, device: str) -> Recipe:
+    """The recipe of quantization-aware training: FP32's, with the settings in `qat`."""
+    qat = params.qat
+    return replace(
+        recipe(params, model, device),
+        epochs=qat.epochs,
+        learning_rate=qat.learning_rate[model],
+        distill=qat.distill,
     )
 
 

@@ -1,7 +1,6 @@
 """Quantization-aware training: fake-quantized weights under the ordinary training loop."""
 
 import copy
-import dataclasses
 
 import torch
 from torch import Tensor, nn
@@ -52,9 +51,9 @@ def train_qat(
         validation: scored after each epoch.
         spec: how pixels are normalized.
         settings: threshold, reference, granularity, backend.
-        qat: method, epochs, learning rate and options.
-        recipe: the FP32 recipe; `qat` overrides epochs, learning rate and distillation.
-        teacher: where qat.distill is above 0, the trained float network to follow.
+        qat: method and its options; how to train is the recipe's.
+        recipe: epochs, learning rate and all else of the training loop.
+        teacher: where recipe.distill is above 0, the trained float network to follow.
         label: what the progress bar says.
 
     Raises:
@@ -76,15 +75,12 @@ def train_qat(
 
     def on_step(step: int, steps: int) -> None:
         reached = min(1.0, (step + 1) / qat.threshold_warmup) if qat.threshold_warmup else 1.0
-        freeze = step == steps * (qat.epochs - qat.frozen_epochs) // qat.epochs
+        freeze = step == steps * (recipe.epochs - qat.frozen_epochs) // recipe.epochs
         for name, parametrization in parametrizations.items():
             parametrization.threshold = parametrization.full_threshold * reached
             if freeze:
                 parametrization.freeze(latent(name))
 
-    recipe = dataclasses.replace(
-        recipe, epochs=qat.epochs, learning_rate=qat.learning_rate, distill=qat.distill
-    )
     curve = fit(student, train, validation, spec, recipe, teacher, on_step, label)
     weights = {}
     with torch.no_grad():
@@ -142,7 +138,7 @@ def train_ternary(
         method="ste",
         start="fp32",
         epochs=epochs,
-        learning_rate=learning_rate,
+        learning_rate={},
         distill=0.0,
         threshold_warmup=threshold_warmup,
         stochastic_rounding=stochastic_rounding,
