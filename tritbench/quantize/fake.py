@@ -57,6 +57,18 @@ class FakeQuantize(nn.Module):
         """The scales at the start, [sides, rows, groups]."""
         return ternary.scale[None]
 
+    def forward(self, weight: Tensor) -> Tensor:
+        """The dequantized weight, in the weight's shape and strides."""
+        quantized = self.quantized(weight)
+        if quantized.stride() == weight.stride():
+            return quantized
+        # Convolutions look at strides: in others than channels_last they take twice as long.
+        return torch.empty_like(weight).copy_(quantized)
+
+    def quantized(self, weight: Tensor) -> Tensor:
+        """The dequantized weight, with the method's gradient."""
+        raise NotImplementedError
+
     def trits(self, weight: Tensor) -> Tensor:
         """int8 trits of the latent weight, as they are now."""
         if self.frozen is not None:
@@ -108,8 +120,8 @@ class StraightThrough(FakeQuantize):
         self.base = ternary.scale[None]
         self.frozen = ternary.trits
 
-    def forward(self, weight: Tensor) -> Tensor:
-        """The dequantized weight, in the weight's shape."""
+    def quantized(self, weight: Tensor) -> Tensor:
+        """The dequantized weight, with the method's gradient."""
         if self.frozen is not None:
             return self.frozen_forward(self.frozen)
         with torch.no_grad():
@@ -134,8 +146,8 @@ class TrainedScales(FakeQuantize):
             means.append(torch.where(count > 0, mean, ternary.scale))
         return torch.stack(means)
 
-    def forward(self, weight: Tensor) -> Tensor:
-        """The dequantized weight, in the weight's shape."""
+    def quantized(self, weight: Tensor) -> Tensor:
+        """The dequantized weight, with the method's gradient."""
         with torch.no_grad():
             trits = self.trits(weight)
         if self.frozen is not None:
@@ -158,8 +170,8 @@ class LearnedStep(FakeQuantize):
             relative = relative + torch.rand_like(relative) - 0.5
         return relative.round().clamp(-1, 1).to(torch.int8)
 
-    def forward(self, weight: Tensor) -> Tensor:
-        """The dequantized weight, in the weight's shape."""
+    def quantized(self, weight: Tensor) -> Tensor:
+        """The dequantized weight, with the method's gradient."""
         with torch.no_grad():
             trits = self.trits(weight)
         if self.frozen is not None:

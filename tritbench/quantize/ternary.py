@@ -92,7 +92,8 @@ def ternarize(
             is where both outcomes are equally likely.
     """
     # A power of two keeps the sums of huge weights finite and those of tiny ones above zero.
-    peak = float(weight.detach().abs().amax()) if weight.numel() else 0.0
+    least, greatest = torch.aminmax(weight.detach()) if weight.numel() else (0.0, 0.0)
+    peak = max(-float(least), float(greatest))
     factor = 1.0 if peak == 0 or 1e-15 < peak < 1e15 else 2.0 ** math.floor(math.log2(peak))
     pieces, _, size = grouped(weight if factor == 1 else weight / factor, settings)
     if settings.reference == "raw":
@@ -106,8 +107,9 @@ def ternarize(
         trits = torch.where(likely, relative.sign(), 0).to(torch.int8)
     else:
         trits = BACKENDS[settings.backend](relative, threshold)
-    count = trits.abs().sum(2).clamp(min=1)
-    scale = (pieces * trits).sum(2) / count * factor
+    signs = trits.to(pieces.dtype)  # integer arithmetic is slower
+    count = torch.linalg.vecdot(signs, signs).clamp(min=1)
+    scale = torch.linalg.vecdot(pieces, signs) / count * factor
     return TernaryWeight(ungrouped(trits, weight.shape), scale, size)
 
 
