@@ -1,8 +1,8 @@
-"""Time the native engine beside PyTorch and ONNX Runtime and write benchmarks/kernels.csv.
+"""Time the native engine beside PyTorch, ONNX Runtime and ggml and write benchmarks/kernels.csv.
 
     python scripts/kernels.py [--min-run-time SECONDS] [--output FILE]
 
-One thread, one run, interleaved medians. `pip install -e '.[peers]'` brings ONNX Runtime.
+One thread, one run, interleaved medians. `pip install -e '.[peers]'` brings ONNX Runtime and ggml.
 """
 
 import argparse

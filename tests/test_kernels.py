@@ -7,7 +7,7 @@ from torch import nn
 
 from tritbench import runtime
 from tritbench.measure.kernels import COLUMNS, Case, cases, limit_seconds, measure, ternary_network
-from tritbench.measure.peers import to_onnx
+from tritbench.measure.peers import ggml_tq2_0, peers, to_onnx
 from tritbench.models import InputSpec, build
 
 SPEC = InputSpec((1, 8, 8), 0.3, 0.4)
@@ -53,3 +53,37 @@ def test_the_onnx_model_is_the_same_network():
         np.testing.assert_allclose(found, model(x).numpy(), rtol=1e-4, atol=1e-5)
     with pytest.raises(TypeError, match="Sigmoid"):
         to_onnx(nn.Sequential(nn.Sigmoid()), [1])
+
+
+def ternary_layer(outputs, inputs):
+    random = np.random.default_rng(0)
+    scale = 2.0 ** random.integers(-6, 0, (outputs, 1))  # float16 holds it
+    return (random.integers(-1, 2, (outputs, inputs)) * scale).astype(np.float32), random
+
+
+def test_ggml_multiplies_by_the_same_weights():
+    pytest.importorskip("ggml", reason="pip install -e '.[peers]'")
+    weight, random = ternary_layer(24, 512)
+    x = random.integers(-127, 128, (5, 512)).astype(np.float32)
+    x[:, ::256] = 127  # the greatest of each block, so that 8 bits hold all of it
+    np.testing.assert_array_equal(ggml_tq2_0(weight, x)(None), x @ weight.T)
+
+
+def test_ggml_is_as_near_as_8_bit_activations():
+    pytest.importorskip("ggml", reason="pip install -e '.[peers]'")
+    weight, random = ternary_layer(24, 768)
+    x = random.normal(size=(5, 768)).astype(np.float32)
+    found, exact = ggml_tq2_0(weight, x)(None), x.astype(np.float64) @ weight.T
+    steps = np.abs(x.reshape(5, 3, 256)).max(2).repeat(256, 1) / 127
+    assert (np.abs(found - exact) <= steps / 2 @ np.abs(weight).T * (1 + 1e-4)).all()
+    assert np.linalg.norm(found - exact) < 0.01 * np.linalg.norm(exact)
+
+
+def test_ggml_runs_single_layers_whatever_their_length():
+    pytest.importorskip("ggml", reason="pip install -e '.[peers]'")
+    names = {}
+    for found in cases():
+        if len(found.x) == 1 and found.name in ("mlp", "512×784", "1024×1024"):
+            engines = peers(found.model, found.network, found.normalized)
+            names[found.name] = [name for name in engines if "ggml" in name]
+    assert names == {"mlp": [], "512×784": ["ggml tq2_0 (K=768)"], "1024×1024": ["ggml tq2_0"]}

@@ -90,7 +90,7 @@ def measure(case: Case, min_run_time: float, min_runs: int) -> list[Row]:
     batch = len(case.x)
     if case.name in THREADED and batch > 1:
         engines["native, 2 threads"] = runtime.from_packed(case.network, 2, "auto", "int8")
-    engines |= peers(case.model, case.normalized)
+    engines |= peers(case.model, case.network, case.normalized)
     taken = interleaved(engines, case.x, threads=1, min_run_time=min_run_time, min_runs=min_runs)
     limit, limit_by = limit_seconds(case.network, batch)
     return [
