@@ -23,7 +23,7 @@ from tritbench.quantize import Quantized, quantize_ptq, train_qat
 
 SEEDS = range(5)
 THRESHOLDS = [round(0.1 * step, 1) for step in range(2, 11)]
-SWEPT = ("threshold", "optimal", "gptq", "descent")
+SWEPT = ("threshold", "optimal", "gptq")
 BATCH = 1000
 
 

@@ -89,7 +89,7 @@ def use_device(device: str, threads: int) -> str:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts
     torch.set_deterministic_debug_mode("error")  # as use_deterministic_algorithms, 1 s sooner
     # That mode also fills new memory, so that reading it too early is seen: a fifth of all time.
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.set_num_threads(threads)
     _keep_freed_memory()
     available = torch.cuda.is_available()
@@ -245,8 +245,8 @@ def _soft_targets(
     autocast: torch.autocast,
     memory_format: torch.memory_format,
 ) -> Tensor:
-    """The teacher's softened predictions [1 or 2, n, classes] for every image and, where `flip`, its
-    mirror image. Taken once: in each epoch anew they would be a third of the time of training.
+    """The teacher's softened predictions [1 or 2, n, classes] for every image and, where `flip`,
+    its mirror image. Taken once: in each epoch anew they would be a third of the training's time.
     """
     predictions = []
     for images in (pixels, pixels.flip(3)) if flip else (pixels,):
