@@ -111,7 +111,7 @@ def clean(clone):
     """The clone at its committed state, before and after."""
     yield clone
     run(clone, "git", "checkout", "-q", ".")
-    dvc(clone, "checkout", "-q")
+    dvc(clone, "checkout", "-q", "--allow-missing")
 
 
 def test_every_stage_has_a_description():
