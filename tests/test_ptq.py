@@ -14,7 +14,11 @@ from tritbench.params import PtqParams, QuantizeParams
 from tritbench.quantize import ptq, quantize_ptq
 from tritbench.quantize.gptq import descend, exhaustive, gptq, least_squares, output_error
 from tritbench.quantize.layer import Layer
-from tritbench.quantize.predictions import descend_on_predictions, match_predictions
+from tritbench.quantize.predictions import (
+    _change_best,
+    descend_on_predictions,
+    match_predictions,
+)
 from tritbench.quantize.rounding import by_absmean, by_optimum, by_raw_threshold, by_threshold
 from tritbench.quantize.ternary import TernaryWeight, ternarize
 
@@ -296,3 +300,30 @@ def test_descent_on_predictions_brings_them_closer_than_scales_alone():
     with torch.no_grad():
         found = descend_on_predictions(inputs, start, torch.zeros(3), predictions)
     assert fitted(found) < 0.3 * fitted(start)
+
+
+def test_the_promised_change_is_the_best_of_a_quadratic_by_two_trits_of_a_class():
+    generator = torch.Generator().manual_seed(1)
+    root = torch.randn(2, 5, 5, generator=generator, dtype=torch.float64)
+    hessians = root @ root.transpose(1, 2)
+    slope = torch.randn(2, 5, generator=generator, dtype=torch.float64)
+    trits = torch.tensor([[-1, 0, 1, 0, 1], [0, 0, -1, 1, 1]], dtype=torch.float64)
+    scales = torch.full((2, 5), 0.4, dtype=torch.float64)
+
+    def change(k, row):
+        step = scales[k] * (row - trits[k])
+        return slope[k] @ step + step @ hessians[k] @ step / 2
+
+    changed, after = trits.clone(), slope.clone()
+    promised = _change_best(changed, scales, after, hessians)
+    for k in range(2):
+        near = [
+            torch.tensor(row, dtype=torch.float64)
+            for row in itertools.product((-1, 0, 1), repeat=5)
+            if (torch.tensor(row) - trits[k]).abs().max() <= 1
+            and (torch.tensor(row) != trits[k]).sum() <= 2
+        ]
+        assert promised[k] == pytest.approx(float(min(change(k, row) for row in near)))
+        assert change(k, changed[k]) == pytest.approx(float(promised[k]))
+        step = scales[k] * (changed[k] - trits[k])
+        assert torch.allclose(after[k], slope[k] + hessians[k] @ step)

@@ -10,21 +10,22 @@ from torch.nn import functional as F
 from tritbench.models import weight_layers
 from tritbench.quantize.ternary import TernaryWeight
 
-IMAGES = 8192  # that scales and biases are fitted on, at most
+IMAGES = 8192  # that scales, biases and second derivatives are fitted on, at most
 BATCH = 2048
-CHANGES = 600  # rounds of trit changes in the last layer, at most
-REFIT = 50  # rounds between two fits of scales and bias
-PAIRED = 256  # most promising changes that are tried in pairs
+ROUNDS = 600  # of trit changes in the last layer, at most
+CHANGES = 8  # of one trit or two that a class makes in a round, at first
+REFIT = 50  # changes between two fits of scales and bias
+PAIRED = 128  # most promising changes that are tried in pairs
 
 
 def descend_on_predictions(
     inputs: Tensor, ternary: TernaryWeight, bias: Tensor, predictions: Tensor
 ) -> TernaryWeight:
-    """Change trits of a last Linear, one or two at once, while the predictions come closer to p.
+    """Change trits of a last Linear while the predictions come closer to p.
 
-    Each round finds for every class the change of one trit, or of two, that promises most by the
-    second-order expansion of the cross-entropy, and keeps the changes if the cross-entropy falls;
-    if it does not, fewer classes change at once. Scales and bias are fitted in between.
+    Each round takes for every class the most promising changes by the second-order expansion of
+    the cross-entropy, and keeps them if the cross-entropy falls; if it does not, fewer classes
+    change at once, then fewer trits. Scales and bias are fitted in between.
 
     Args:
         inputs: float32 [n, in].
@@ -32,40 +33,23 @@ def descend_on_predictions(
         bias: float32 [classes].
         predictions: p, float32 [n, classes].
     """
-    classes, width = ternary.trits.shape
-    variance = predictions * (1 - predictions)
-    hessians = torch.stack([(inputs * v[:, None]).T @ inputs for v in variance.T]) / len(inputs)
-    every = torch.arange(classes)[:, None]
-    since_fit = REFIT
-    for _ in range(CHANGES):
+    few, variance = inputs[:IMAGES], (predictions * (1 - predictions))[:IMAGES]
+    hessians = torch.stack([(few * v[:, None]).T @ few for v in variance.T]) / len(few)
+    changes, since_fit = CHANGES, REFIT
+    for _ in range(ROUNDS):
         if since_fit >= REFIT:
             since_fit = 0
             ternary, bias = _fit_last(inputs, ternary, bias, predictions)
             trits, scales = ternary.trits.float(), ternary.scales()
-            curvature = hessians.diagonal(dim1=1, dim2=2) * scales.square() / 2
             logits = F.linear(inputs, trits * scales, bias)
             best = _cross_entropy(logits, predictions)
-        slope = (logits.softmax(1) - predictions).T @ inputs * scales / len(inputs)
-        # What one trit more, and one less, changes in the loss.
-        gains = torch.cat([curvature + slope, curvature - slope], 1)
-        gains[torch.cat([trits > 0, trits < 0], 1)] = torch.inf
-        gain, move = gains.topk(min(PAIRED, 2 * width), 1, largest=False)
-        column, sign = move % width, torch.where(move < width, 1.0, -1.0)
-        step = sign * scales[every, column]
-        mixed = hessians[every[..., None], column[:, :, None], column[:, None, :]]
-        both = gain[:, :, None] + gain[:, None, :] + step[:, :, None] * step[:, None, :] * mixed
-        both[column[:, :, None] == column[:, None, :]] = torch.inf
-        both.diagonal(dim1=1, dim2=2).copy_(gain)  # a pair of one with itself is the one
-        promised, pair = both.flatten(1).min(1)
-        first, second = pair // both.shape[2], pair % both.shape[2]
-        changed = trits.clone()
-        changed[every[:, 0], column[every[:, 0], first]] += sign[every[:, 0], first]
-        two = (first != second).nonzero()[:, 0]
-        changed[two, column[two, second[two]]] += sign[two, second[two]]
+        slope = (logits.softmax(1) - predictions).T @ inputs / len(inputs)
+        changed, promised = trits.clone(), torch.zeros(len(trits))
+        for _ in range(changes):
+            promised += _change_best(changed, scales, slope, hessians)
         moved = F.linear(inputs, (changed - trits) * scales)
         order = promised.argsort(stable=True)
-        order = order[promised[order] < 0]
-        count = len(order)
+        count = int((promised < 0).sum())
         while count > 0:
             rows = order[:count]
             tried = logits.clone()
@@ -78,12 +62,47 @@ def descend_on_predictions(
             trits[rows] = changed[rows]
             ternary = dataclasses.replace(ternary, trits=trits.to(torch.int8))
             logits, best = tried, loss
-            since_fit += 1
+            since_fit += changes
+        elif changes > 1:
+            changes //= 2
         elif since_fit > 0:
             since_fit = REFIT
         else:
             break
     return ternary
+
+
+def _change_best(trits: Tensor, scales: Tensor, slope: Tensor, hessians: Tensor) -> Tensor:
+    """Change in every class the one or two trits that promise most, and `slope` with them.
+
+    Args:
+        trits, scales: float32 [classes, in]; the trits change in place.
+        slope: of the loss for each weight [classes, in]; changes in place.
+        hessians: of the loss for each class's weights [classes, in, in].
+
+    Returns:
+        the change of the loss for each class, at most 0.
+    """
+    classes, width = trits.shape
+    every = torch.arange(classes)
+    curvature = hessians.diagonal(dim1=1, dim2=2) * scales.square() / 2
+    # What one trit more, and one less, changes in the loss.
+    gains = torch.cat([curvature + slope * scales, curvature - slope * scales], 1)
+    gains[torch.cat([trits > 0, trits < 0], 1)] = torch.inf
+    gain, move = gains.topk(min(PAIRED, 2 * width), 1, largest=False)
+    column, sign = move % width, torch.where(move < width, 1.0, -1.0)
+    step = sign * scales.gather(1, column)
+    mixed = hessians[every[:, None, None], column[:, :, None], column[:, None, :]]
+    both = gain[:, :, None] + gain[:, None, :] + step[:, :, None] * step[:, None, :] * mixed
+    both[column[:, :, None] == column[:, None, :]] = torch.inf
+    both.diagonal(dim1=1, dim2=2).copy_(gain)  # a pair of one with itself is the one
+    promised, pair = both.flatten(1).min(1)
+    first, second = pair // both.shape[2], pair % both.shape[2]
+    for chosen, takes_part in ((first, promised < 0), (second, (promised < 0) & (first != second))):
+        at = column[every, chosen]
+        trits[every, at] += sign[every, chosen] * takes_part
+        slope += hessians[every, at] * (step[every, chosen] * takes_part)[:, None]
+    return promised.clamp(max=0)
 
 
 def _fit_last(
