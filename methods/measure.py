@@ -1,6 +1,6 @@
 """One measurement of the comparison of methods; methods/dvc.yaml says which there are.
 
-python methods/measure.py fp32 MODEL SEED | ptq MODEL METHOD | sweep MODEL | qat MODEL METHOD SEED
+python methods/measure.py fp32 MODEL | ptq MODEL METHOD | sweep MODEL | qat MODEL METHOD
 """
 
 import csv
@@ -27,21 +27,23 @@ SWEPT = ("threshold", "optimal", "gptq")
 BATCH = 1000
 
 
-def fp32(params: Params, name: str, seed: str) -> str:
-    """Train a network; returns where it is."""
-    params = params.model_copy(update={"seed": int(seed)})
-    dataset = load(params)
-    spec = models.InputSpec(dataset.image_shape, dataset.mean, dataset.std)
-    classes = dataset.classes
-    network = models.build(name, params.model[name], spec.shape, len(classes), params.seed)
-    recipe = train.recipe(params, name, train.use_device(params.train.device, params.train.threads))
-    label = f"{name} fp32 {seed}"
-    start = time.perf_counter()
-    train.fit(network, dataset.train, dataset.validation, spec, recipe, label=label)
-    about = {"seconds": time.perf_counter() - start}
-    path = checkpoint_path(name, params.seed)
-    models.save_checkpoint(path, models.Checkpoint(network, spec, classes, about))
-    return str(path)
+def fp32(params: Params, name: str) -> str:
+    """Train a network with every seed; returns where they are."""
+    device = train.use_device(params.train.device, params.train.threads)
+    for seed in SEEDS:
+        params = params.model_copy(update={"seed": seed})
+        dataset = load(params)
+        spec = models.InputSpec(dataset.image_shape, dataset.mean, dataset.std)
+        classes = dataset.classes
+        network = models.build(name, params.model[name], spec.shape, len(classes), seed)
+        recipe = train.recipe(params, name, device)
+        label = f"{name} fp32 {seed}"
+        start = time.perf_counter()
+        train.fit(network, dataset.train, dataset.validation, spec, recipe, label=label)
+        about = {"seconds": time.perf_counter() - start}
+        path = checkpoint_path(name, seed)
+        models.save_checkpoint(path, models.Checkpoint(network, spec, classes, about))
+    return str(path.parent)
 
 
 def ptq(params: Params, name: str, method: str) -> str:
@@ -82,30 +84,32 @@ def sweep(params: Params, name: str) -> str:
     return write(f"sweep/{name}", rows)
 
 
-def qat(params: Params, name: str, method: str, seed: str) -> str:
-    """Train one seed's network with ternary weights by one method."""
-    params = params.model_copy(update={"seed": int(seed)})
-    dataset, checkpoint = load(params), models.load_checkpoint(checkpoint_path(name, int(seed)))
-    network = checkpoint.model
-    if params.qat.start == "scratch":
-        shape = checkpoint.input.shape
-        network = models.build(name, params.model[name], shape, len(dataset.classes), int(seed))
+def qat(params: Params, name: str, method: str) -> str:
+    """Train every seed's network with ternary weights by one method."""
     device = train.use_device(params.train.device, params.train.threads)
-    start = time.perf_counter()
-    quantized, _ = train_qat(
-        network,
-        dataset.train,
-        dataset.validation,
-        checkpoint.input,
-        params.quantize,
-        params.qat.model_copy(update={"method": method}),
-        train.qat_recipe(params, name, device),
-        teacher=checkpoint.model,
-        label=f"{name} {method} {seed}",
-    )
-    seconds = time.perf_counter() - start
-    measured = row(int(seed), quantized, checkpoint, dataset, seconds)
-    return write(f"qat/{name}-{method}-{seed}", [measured])
+    settings = params.qat.model_copy(update={"method": method})
+    rows = []
+    for seed in SEEDS:
+        params = params.model_copy(update={"seed": seed})
+        dataset, checkpoint = load(params), models.load_checkpoint(checkpoint_path(name, seed))
+        network = checkpoint.model
+        if settings.start == "scratch":
+            shape, classes = checkpoint.input.shape, len(dataset.classes)
+            network = models.build(name, params.model[name], shape, classes, seed)
+        start = time.perf_counter()
+        quantized, _ = train_qat(
+            network,
+            dataset.train,
+            dataset.validation,
+            checkpoint.input,
+            params.quantize,
+            settings,
+            train.qat_recipe(params, name, device),
+            teacher=checkpoint.model,
+            label=f"{name} {method} {seed}",
+        )
+        rows.append(row(seed, quantized, checkpoint, dataset, time.perf_counter() - start))
+    return write(f"qat/{name}-{method}", rows)
 
 
 def load(params: Params) -> Dataset:
@@ -115,7 +119,7 @@ def load(params: Params) -> Dataset:
 
 def checkpoint_path(name: str, seed: int) -> Path:
     """Where a float network is."""
-    return Path(f"methods/fp32/{name}-{seed}.safetensors")
+    return Path(f"methods/fp32/{name}/{seed}.safetensors")
 
 
 def row(

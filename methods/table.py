@@ -1,7 +1,6 @@
 """Mean and standard deviation of each method over the seeds, as CSV and Markdown; a figure."""
 
 import csv
-from collections import defaultdict
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -34,10 +33,10 @@ def main() -> None:
 
 def summaries(params: Params, mode: str) -> list[dict[str, Any]]:
     """A row for FP32 (once, before PTQ) and each method, models in the order of params.yaml."""
-    found: dict[tuple[str, str], list[dict[str, str]]] = defaultdict(list)
+    found: dict[tuple[str, str], list[dict[str, str]]] = {}
     for path in sorted((RESULTS / mode).glob("*.csv")):
-        model, method = path.stem.split("-")[:2]
-        found[model, method] += read(path)
+        model, method = path.stem.rsplit("-", 1)
+        found[model, method] = read(path)
     default = params.ptq.method if mode == "ptq" else params.qat.method
     rows = []
     for name in params.models:
