@@ -9,6 +9,7 @@ from tritbench.models import InputSpec
 from tritbench.params import PtqParams, QatParams, QuantizeParams
 from tritbench.quantize import quantize_ptq, train_qat
 from tritbench.quantize.fake import LearnedStep, StraightThrough, TrainedScales
+from tritbench.quantize.ptq import search_layer
 from tritbench.quantize.qat import METHODS, fake_quantize
 from tritbench.quantize.ternary import ternarize
 from tritbench.train import Recipe
@@ -26,7 +27,7 @@ def settings(threshold=0.5, granularity="channel"):
 def qat(**changes):
     values = {"method": "ste", "start": "fp32", "epochs": 2, "learning_rate": {}}
     values |= {"distill": 0.0, "threshold_warmup": 0, "stochastic_rounding": False}
-    return QatParams(**(values | {"frozen_epochs": 0} | changes))
+    return QatParams(**(values | {"frozen_epochs": 0, "frozen_first": True} | changes))
 
 
 def weight_and_gradient(shape=(6, 10)):
@@ -199,3 +200,26 @@ def test_training_may_start_from_the_result_of_a_ptq_method_and_keep_its_trits()
     for key, weight in started.weights.items():
         assert torch.equal(weight.trits, ptq.weights[key].trits)
         assert not torch.equal(weight.scale, ptq.weights[key].scale)
+
+
+def convolution():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(64, 2))
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_first_convolution_keeps_the_trits_of_ptqs_search_while_its_scales_learn(name):
+    images, model = toys(), convolution()
+    searched = search_layer(model, 0, SPEC.normalize(images.pixels), settings("auto"))
+    recipe = Recipe(2, 0.01, batch_size=32)
+
+    def train(frozen_first):
+        given = qat(method=name, frozen_first=frozen_first, frozen_epochs=1)
+        trained, _ = train_qat(model, images, images, SPEC, settings("auto"), given, recipe)
+        return trained.weights["0"]
+
+    kept = train(frozen_first=True)
+    assert torch.equal(kept.trits, searched.trits)
+    assert not torch.equal(kept.scale, searched.scale)
+    torch.testing.assert_close(kept.scale, searched.scale, rtol=0.5, atol=0)
+    assert not torch.equal(train(frozen_first=False).trits, searched.trits)

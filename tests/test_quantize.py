@@ -37,6 +37,7 @@ def qat(**changes):
         "threshold_warmup": 0,
         "stochastic_rounding": False,
         "frozen_epochs": 0,
+        "frozen_first": True,
     }
     return QatParams(**(values | changes))
 

@@ -119,6 +119,7 @@ class QatParams(Section):
     threshold_warmup: Annotated[int, Field(ge=0)]
     stochastic_rounding: bool
     frozen_epochs: Annotated[int, Field(ge=0)]
+    frozen_first: bool
 
 
 class PackingParams(Section):

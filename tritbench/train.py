@@ -19,7 +19,6 @@ from tritbench.errors import TritbenchError
 from tritbench.models import InputSpec
 from tritbench.params import Params
 
-DISTILL_TEMPERATURE = 2.0
 EVALUATION_BATCH = 1000
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of mallopt(3)
 
@@ -125,8 +124,8 @@ def fit(
         validation: scored after each epoch; not learned from.
         spec: how pixels are normalized.
         recipe: the hyperparameters; the same recipe gives the same bits on one machine.
-        teacher: where recipe.distill is above 0, the model whose outputs are followed
-            (Hinton et al., arXiv 1503.02531).
+        teacher: where recipe.distill is above 0, the model whose predictions are that share of the
+            targets (Hinton et al., arXiv 1503.02531, at temperature 1); labels are the rest.
         on_step: called before each step with its number and the number of all steps.
         label: what the progress bar says.
 
@@ -154,7 +153,10 @@ def fit(
     taught = None
     if teacher is not None and recipe.distill > 0:
         teacher.to(device, memory_format=memory_format)  # type: ignore[call-overload]
-        taught = _soft_targets(teacher, pixels, spec, recipe.flip, autocast, memory_format)
+        predictions = _predictions(teacher, pixels, spec, recipe.flip, autocast, memory_format)
+        classes = predictions.shape[-1]
+        hard = F.one_hot(labels.cpu(), classes) * (1 - recipe.label_smoothing)
+        taught = torch.lerp(hard + recipe.label_smoothing / classes, predictions, recipe.distill)
     order = torch.Generator().manual_seed(recipe.seed)
     torch.manual_seed(recipe.seed)  # dropout and stochastic rounding
     curve = []
@@ -179,11 +181,12 @@ def fit(
                 target = labels[chosen.to(device)]
                 with autocast:
                     logits = model(batch).float()
-                    loss = F.cross_entropy(logits, target, label_smoothing=recipe.label_smoothing)
-                    if taught is not None:
+                    if taught is None:
+                        smoothing = recipe.label_smoothing
+                        loss = F.cross_entropy(logits, target, label_smoothing=smoothing)
+                    else:
                         soft = taught[flipped.long(), chosen].to(device)
-                        followed = F.cross_entropy(logits / DISTILL_TEMPERATURE, soft)
-                        loss = torch.lerp(loss, followed * DISTILL_TEMPERATURE**2, recipe.distill)
+                        loss = F.cross_entropy(logits, soft)
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
@@ -237,7 +240,7 @@ def _validate(
 
 
 @torch.no_grad()
-def _soft_targets(
+def _predictions(
     teacher: nn.Sequential,
     pixels: Tensor,
     spec: InputSpec,
@@ -245,8 +248,8 @@ def _soft_targets(
     autocast: torch.autocast,
     memory_format: torch.memory_format,
 ) -> Tensor:
-    """The teacher's softened predictions [1 or 2, n, classes] for every image and, where `flip`,
-    its mirror image. Taken once: in each epoch anew they would be a third of the training's time.
+    """The teacher's probabilities [1 or 2, n, classes] for every image and, where `flip`, its
+    mirror image. Taken once: in each epoch anew they would be a third of the training's time.
     """
     predictions = []
     for images in (pixels, pixels.flip(3)) if flip else (pixels,):
@@ -255,7 +258,7 @@ def _soft_targets(
                 teacher(spec.normalize(batch).contiguous(memory_format=memory_format)).float()
                 for batch in images.split(EVALUATION_BATCH)
             ]
-        predictions.append((torch.cat(logits) / DISTILL_TEMPERATURE).softmax(1).cpu())
+        predictions.append(torch.cat(logits).softmax(1).cpu())
     return torch.stack(predictions)
 
 

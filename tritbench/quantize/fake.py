@@ -89,6 +89,11 @@ class FakeQuantize(nn.Module):
             self.frozen = self.trits(weight)
         self.training = training
 
+    def hold(self, ternary: TernaryWeight) -> None:
+        """Take these trits from here on, and their scales as those to go on from."""
+        self.frozen = ternary.trits
+        self.base = torch.stack([ternary.scale] * self.sides)
+
     def scales(self, shape: torch.Size) -> list[Tensor]:
         """For each side the scale of each weight, with a gradient to `gain`, in the shape."""
         return [
@@ -115,10 +120,8 @@ class StraightThrough(FakeQuantize):
         """Keep trits and take the present scales as those to go on from."""
         training, self.training = self.training, False
         with torch.no_grad():
-            ternary = self.ternary(weight)
+            self.hold(self.ternary(weight))
         self.training = training
-        self.base = ternary.scale[None]
-        self.frozen = ternary.trits
 
     def quantized(self, weight: Tensor) -> Tensor:
         """The dequantized weight, with the method's gradient."""

@@ -182,6 +182,24 @@ def quantize_ptq(
 
 
 @torch.no_grad()
+def search_layer(
+    model: nn.Sequential, position: int, images: Tensor, settings: QuantizeParams
+) -> TernaryWeight:
+    """One layer by `descent`: the trits and scales with the least output error on `images`.
+
+    Args:
+        model: float network; stays as it is.
+        position: of the Linear or Conv2d.
+        images: normalized [n, c, h, w].
+        settings: granularity and threshold.
+    """
+    module = weight_layers(model)[str(position)]
+    inputs = _run(_part(model, 0, position), images)
+    ternary = _descent(Layer(module, inputs, inputs), settings)
+    return dataclasses.replace(ternary, trits=ternary.trits.reshape(module.weight.shape))
+
+
+@torch.no_grad()
 def reestimate_batchnorm(model: nn.Sequential, images: Tensor) -> None:
     """Replace BatchNorm's running statistics by those of `images`, normalized [n, ...]."""
     norms = [m for m in model if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)]

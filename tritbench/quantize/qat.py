@@ -10,11 +10,11 @@ from tritbench.data import Images
 from tritbench.models import InputSpec, describe, weight_layers
 from tritbench.params import PtqParams, QatParams, QuantizeParams
 from tritbench.quantize.fake import FakeQuantize, LearnedStep, StraightThrough, TrainedScales
-from tritbench.quantize.ptq import quantize_ptq
+from tritbench.quantize.ptq import quantize_ptq, search_layer
 from tritbench.quantize.ternary import Quantized, require_finite
 from tritbench.train import Epoch, Recipe, fit
 
-START_IMAGES = 8192  # that a PTQ method looks at where training starts from its result
+START_IMAGES = 8192  # that PTQ looks at where training starts from its result
 
 METHODS: dict[str, type[FakeQuantize]] = {
     "ste": StraightThrough,
@@ -66,7 +66,14 @@ def train_qat(
     layers = weight_layers(student)
     for name, module in layers.items():
         require_finite(module.weight, f"{name}.weight")
+    first = next(iter(layers))
+    searched = None
+    if qat.frozen_first and qat.start != "scratch" and isinstance(layers[first], nn.Conv2d):
+        images = spec.normalize(train.pixels[:START_IMAGES])
+        searched = search_layer(student, int(first), images, settings)
     parametrizations = {n: fake_quantize(m, settings, qat) for n, m in layers.items()}
+    if searched is not None:
+        parametrizations[first].hold(searched)
 
     def latent(name: str) -> Tensor:
         original = layers[name].parametrizations["weight"].original  # type: ignore[index,union-attr]
@@ -78,7 +85,7 @@ def train_qat(
         freeze = step == steps * (recipe.epochs - qat.frozen_epochs) // recipe.epochs
         for name, parametrization in parametrizations.items():
             parametrization.threshold = parametrization.full_threshold * reached
-            if freeze:
+            if freeze and parametrization.frozen is None:
                 parametrization.freeze(latent(name))
 
     curve = fit(student, train, validation, spec, recipe, teacher, on_step, label)
@@ -143,6 +150,7 @@ def train_ternary(
         threshold_warmup=threshold_warmup,
         stochastic_rounding=stochastic_rounding,
         frozen_epochs=0,
+        frozen_first=True,
     )
     recipe = Recipe(epochs, learning_rate, batch_size, seed=seed)
     data = Images(images, labels)
