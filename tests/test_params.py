@@ -67,10 +67,10 @@ def test_every_model_needs_its_entries(content):
 
 
 def test_exponents_are_numbers_and_a_missing_or_broken_file_is_one_line(tmp_path):
-    text = PARAMS.read_text().replace("linear: 0.004, mlp", "linear: 4e-3, mlp")
+    text = PARAMS.read_text().replace("learning_rate: 0.004", "learning_rate: 4e-3")
     path = tmp_path / "params.yaml"
     path.write_text(text)
-    assert load_params(path).qat.learning_rate["linear"] == 0.004
+    assert load_params(path).qat.learning_rate == 0.004
     path.write_text("a: [")
     with pytest.raises(TritbenchError, match="not YAML"):
         load_params(path)

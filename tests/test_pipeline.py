@@ -162,7 +162,7 @@ def test_the_results_carry_the_data_sets_name(clean):
             },
         ),
         ("qat.epochs=2", {"train_qat@linear", "train_qat@mlp", "evaluate", "report"}),
-        ("qat.learning_rate.linear=0.01", {"train_qat@linear", "evaluate", "report"}),
+        ("ptq.calibration.linear=100", {"quantize_ptq@linear", "evaluate", "report"}),
         (
             "model.mlp.hidden=[12]",
             {"train_fp32@mlp", "quantize_ptq@mlp", "train_qat@mlp", "evaluate", "report"},

@@ -25,7 +25,7 @@ def settings(threshold=0.5, granularity="channel"):
 
 
 def qat(**changes):
-    values = {"method": "ste", "start": "fp32", "epochs": 2, "learning_rate": {}}
+    values = {"method": "ste", "start": "fp32", "epochs": 2, "learning_rate": 0.01}
     values |= {"distill": 0.0, "threshold_warmup": 0, "stochastic_rounding": False}
     return QatParams(**(values | {"frozen_epochs": 0, "frozen_first": True} | changes))
 

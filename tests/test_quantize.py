@@ -32,7 +32,7 @@ def qat(**changes):
         "method": "ste",
         "start": "fp32",
         "epochs": 2,
-        "learning_rate": {},
+        "learning_rate": 0.01,
         "distill": 0.0,
         "threshold_warmup": 0,
         "stochastic_rounding": False,

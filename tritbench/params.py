@@ -114,7 +114,7 @@ class QatParams(Section):
     method: Literal["ste", "ttq", "lsq"]
     start: Literal["fp32", "scratch"] | PtqMethod
     epochs: Count
-    learning_rate: dict[Name, Positive]
+    learning_rate: Positive
     distill: Share
     threshold_warmup: Annotated[int, Field(ge=0)]
     stochastic_rounding: bool
@@ -166,7 +166,7 @@ class Params(Section):
                 problems.append((("models",), "each model once", self.models))
             per_model = {"model": self.model} | {
                 f"{section}.{key}": table
-                for section in ("train", "ptq", "qat")
+                for section in ("train", "ptq")
                 for key, table in getattr(self, section)
                 if isinstance(table, dict)
             }

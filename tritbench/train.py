@@ -74,7 +74,7 @@ def qat_recipe(params: Params, model: str, device: str) -> Recipe:
     return replace(
         recipe(params, model, device),
         epochs=qat.epochs,
-        learning_rate=qat.learning_rate[model],
+        learning_rate=qat.learning_rate,
         distill=qat.distill,
     )
 

@@ -145,7 +145,7 @@ def train_ternary(
         method="ste",
         start="fp32",
         epochs=epochs,
-        learning_rate={},
+        learning_rate=learning_rate,
         distill=0.0,
         threshold_warmup=threshold_warmup,
         stochastic_rounding=stochastic_rounding,
