@@ -32,6 +32,12 @@ def conv(random, inputs, outputs, kernel=(3, 3), stride=(1, 1), padding=(0, 0), 
     return PackedLayer(about, _arrays(random, outputs, taps, size))
 
 
+def two_sided(random, layer):
+    """A layer whose trits of -1 have scales of their own."""
+    scale = random.normal(0, 0.1, layer.arrays["scale"].shape).astype(np.float32)
+    return PackedLayer(layer.about, layer.arrays | {"negative_scale": scale})
+
+
 def affine(random, features):
     """What a BatchNorm of its own becomes."""
     return PackedLayer(

@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from packed_networks import FLATTEN, RELU, affine, conv, dense, network, pixels, pool
+from packed_networks import FLATTEN, RELU, affine, conv, dense, network, pixels, pool, two_sided
 
 from tritbench import runtime
 from tritbench.errors import TritbenchError
@@ -72,6 +72,15 @@ NETWORKS = {
         dense(r, 4, 4),
         RELU,
         shape=(3, 8, 8),
+    ),
+    "two-sided": lambda r: network(
+        two_sided(r, conv(r, 1, 7, padding=(1, 1))),
+        RELU,
+        two_sided(r, conv(r, 7, 18, stride=(2, 1), group_size=10)),
+        FLATTEN,
+        two_sided(r, dense(r, 18 * 18, 21)),
+        RELU,
+        two_sided(r, dense(r, 21, 10, rows=1)),
     ),
     "a map of logits": lambda r: network(conv(r, 1, 3, (7, 7)), FLATTEN),
     "one pixel": lambda r: network(

@@ -79,12 +79,7 @@ def load_reference(path: str | Path) -> ReferenceModel:
 
 
 def from_packed(network: Network, threads: int, isa: str, mode: "Mode") -> "Model":
-    """A packed network on the engine, or on the reference where the engine was not built.
-
-    Networks with scales of their own for trits of -1 (TTQ) run on the reference, too.
-    """
-    if any("negative_scale" in layer.arrays for layer in network.layers):
-        return from_network(network)
+    """A packed network on the engine, or on the reference where the engine was not built."""
     if NATIVE:
         return engine.EngineModel(network, threads=threads, isa=isa, mode=mode)
     if isa != "auto":

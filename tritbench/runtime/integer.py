@@ -9,9 +9,9 @@ Floats are float32 and every operation is rounded on its own, in this order:
   range = high - low, inverse = 255 / range, zero = round(-low × inverse),
   q = clamp(round(x × inverse) + zero, 0, 255), scale = range / 255, with round half to even; where
   range < 2^-100, inverse and scale are 0. So x ≈ scale × (q - zero); after ReLU, zero is 0.
-- For each group of inputs that share a scale, in order: sum = Σ trit × (q - zero) in int32 (padding
-  adds 0), part = float(sum) × weight scale; y = 0 plus the parts
-  in order.
+- For each scale, in order (where trits of -1 have their own: first those of +1): sum =
+  Σ trit × (q - zero) in int32 (padding adds 0), part = float(sum) × weight scale; y = 0 plus the
+  parts in order.
 - y = y × scale + bias; ReLU: 0 where y < 0; affine: y × scale + bias; max-pooling: the greatest;
   average: the sum in rows, divided by the count.
 """
@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tritbench.packing import Network, PackedLayer
-from tritbench.runtime.layers import Floats, fold_pixels, grouped, pieces
+from tritbench.runtime.layers import Floats, Terms, fold_pixels, make_terms, pieces
 
 LEAST_RANGE = np.float32(2.0**-100)
 
@@ -61,17 +61,17 @@ def quantize(x: Floats) -> tuple[NDArray[np.int64], Floats]:
 
 def _weights(layer: PackedLayer, x: NDArray[Any], pixels: Network | None) -> Floats:
     """One linear or conv2d layer with its bias; `pixels` where x holds them."""
-    trits, bias = layer.arrays["trits"], layer.arrays["bias"]
-    group, scales = grouped(layer)
+    bias, terms = layer.arrays["bias"], make_terms(layer)
+    scales = terms.scales
     if pixels is None:
         q, scale = quantize(x.astype(np.float32))
     else:
         q, scale = x.astype(np.int64), np.ones(len(x), np.float32)
-    sums = _sums(layer, q, trits, group, scales.shape[1])  # [n, groups, out, ...]
+    sums = _sums(layer, q, terms)  # [n, groups, out, ...]
     trailing = (1,) * (sums.ndim - 3)
     if pixels is not None:
         ones = np.ones((1, *x.shape[1:]), np.int64)
-        met = np.moveaxis(_sums(layer, ones, trits, group, scales.shape[1])[0], 0, -1)
+        met = np.moveaxis(_sums(layer, ones, terms)[0], 0, -1)
         met = np.moveaxis(met, 0, -2)  # [..., out, groups]
         scales, shifted = fold_pixels(scales, bias, met, pixels.input)
         bias = np.moveaxis(shifted, -1, 0)  # [out, ...]
@@ -84,13 +84,7 @@ def _weights(layer: PackedLayer, x: NDArray[Any], pixels: Network | None) -> Flo
     return np.asarray(y * scale.reshape(-1, 1, *trailing) + bias, np.float32)
 
 
-def _sums(
-    layer: PackedLayer,
-    q: NDArray[np.int64],
-    trits: NDArray[np.int8],
-    group: NDArray[np.int32],
-    groups: int,
-) -> NDArray[np.int64]:
+def _sums(layer: PackedLayer, q: NDArray[np.int64], terms: Terms) -> NDArray[np.int64]:
     """Σ trit × q of each group: [n, groups, out] or [n, groups, out, height, width]."""
     if layer.about["type"] == "conv2d":
         (ky, kx), (sy, sx), (py, px) = (layer.about[k] for k in ("kernel", "stride", "padding"))
@@ -101,10 +95,11 @@ def _sums(
     else:
         columns = q
     # Float64 products of such integers are exact, and fast.
-    parts = [
-        (columns[..., group == g].astype(np.float64) @ trits[:, group == g].T).astype(np.int64)
-        for g in range(groups)
-    ]
+    parts = []
+    for g in range(terms.scales.shape[1]):
+        chosen = terms.group == g
+        taken = columns[..., terms.inputs[chosen]].astype(np.float64)
+        parts.append((taken @ terms.trits[:, chosen].T).astype(np.int64))
     return np.moveaxis(np.stack(parts, 1), -1, 2)
 
 

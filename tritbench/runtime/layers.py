@@ -1,6 +1,7 @@
-"""What the engine and its integer reference agree on: whole groups and folded pixels."""
+"""What the engine and its integer reference agree on: sums of terms and folded pixels."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,15 +16,46 @@ Floats = NDArray[np.float32]
 LONGEST_GROUP = 1 << 17
 
 
-def grouped(layer: PackedLayer) -> tuple[Ints, Floats]:
-    """Which scale each input of a linear or conv2d layer has, and the scales.
+@dataclass(frozen=True)
+class Terms:
+    """A row of weights as sums of terms, one sum for each scale.
 
-    A group longer than `LONGEST_GROUP` is cut into several of the same scale.
-
-    Returns:
-        group of each input, int32 [inputs]; scales float32 [out, groups].
+    Attributes:
+        trits: int8 [out, terms].
+        inputs: which input each term takes, int32 [terms].
+        group: which scale each term has, int32 [terms], in order.
+        scales: float32 [out, groups].
     """
-    trits, scale = layer.arrays["trits"], layer.arrays["scale"]
+
+    trits: NDArray[np.int8]
+    inputs: Ints
+    group: Ints
+    scales: Floats
+
+
+def make_terms(layer: PackedLayer) -> Terms:
+    """The terms of a linear or conv2d layer: one for each input, or for each input and sign.
+
+    Where trits of -1 have scales of their own, positive and negative trits are summed apart. A
+    group longer than `LONGEST_GROUP` is cut into several of the same scale.
+    """
+    trits = layer.arrays["trits"]
+    group, scales = _grouped(layer, "scale")
+    inputs = np.arange(trits.shape[1], dtype=np.int32)
+    if "negative_scale" not in layer.arrays:
+        return Terms(trits, inputs, group, scales)
+    _, negative = _grouped(layer, "negative_scale")
+    return Terms(
+        np.concatenate([trits.clip(min=0), trits.clip(max=0)], 1),
+        np.concatenate([inputs, inputs]),
+        np.concatenate([group, group + np.int32(scales.shape[1])]),
+        np.concatenate([scales, negative], 1),
+    )
+
+
+def _grouped(layer: PackedLayer, key: str) -> tuple[Ints, Floats]:
+    """Which group each input is in, int32 [inputs]; the groups' scales, float32 [out, groups]."""
+    trits, scale = layer.arrays["trits"], layer.arrays[key]
     outputs, inputs = trits.shape
     size = layer.about["group_size"]
     column = np.arange(inputs) // size

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tritbench.errors import TritbenchError
 from tritbench.models import InputSpec
 from tritbench.packing import Network, PackedLayer
-from tritbench.runtime.layers import Floats, Ints, fold_pixels, grouped, pieces
+from tritbench.runtime.layers import Floats, Ints, fold_pixels, make_terms, pieces
 from tritbench.runtime.panels import LANES, cut_into_dwords, pack_codes, pad_to_panels
 
 KINDS = {"relu": 0, "affine": 1, "maxpool2d": 2, "avgpool2d": 3}
@@ -192,13 +192,14 @@ def _stage(
     out_width = (width - kernel[1]) // stride[1] + 1
     if out_height < 1 or out_width < 1:
         raise TritbenchError(f"{about}: does not fit {shape}")
-    c, y, x = np.indices((shape.channels, *kernel)).reshape(3, -1)
+    terms = make_terms(layer)
+    group = terms.group
+    c, y, x = np.indices((shape.channels, *kernel)).reshape(3, -1)[:, terms.inputs]
     places = (c * height + y) * width + x if planar else (y * width + x) * shape.channels + c
-    group, scales = grouped(layer)
     dwords, offsets, group_blocks = cut_into_dwords(places, group)
     # -scale × -trit is the same bit for bit; kernels count on scales that are not negative.
-    trits = layer.arrays["trits"] * np.where(scales < 0, -1, 1).astype(np.int8)[:, group]
-    scales = np.abs(scales)
+    trits = terms.trits * np.where(terms.scales < 0, -1, 1).astype(np.int8)[:, group]
+    scales = np.abs(terms.scales)
     sums = np.stack([trits[:, group == g].sum(1) for g in range(scales.shape[1])], 1)
     pixel_scales, pixel_bias = NONE, NONE
     rows, columns = np.zeros(out_height, np.int32), np.zeros(out_width, np.int32)
@@ -208,7 +209,7 @@ def _stage(
         inside = row_taps[:, None, None, :, None] & column_taps[None, :, None, None, :]
         inside = np.broadcast_to(
             inside, (len(row_taps), len(column_taps), shape.channels, *kernel)
-        ).reshape(-1, 1, len(places))
+        ).reshape(len(row_taps) * len(column_taps), 1, -1)[..., terms.inputs]
         met = np.stack(
             [(trits * inside)[..., group == g].sum(-1) for g in range(scales.shape[1])], -1
         )
