@@ -14,8 +14,16 @@ from tritbench.errors import reported
 from tritbench.files import write_atomic
 from tritbench.measure.accuracy import confusion
 from tritbench.measure.benchmark import measure_model
+from tritbench.measure.latency import MAX_SPREAD, timer_overhead
 from tritbench.measure.machine import fingerprint
-from tritbench.measure.rows import Row, git_revision, metrics_json, rows_csv
+from tritbench.measure.rows import (
+    Row,
+    brief_metrics,
+    git_revision,
+    metrics_json,
+    rows_csv,
+    table_csv,
+)
 from tritbench.params import Mode, load_params
 
 SUFFIX = {"fp32": "safetensors", "ptq": "trit", "qat": "trit"}
@@ -38,12 +46,14 @@ def main() -> None:
     }
     methods = {"ptq": params.ptq.method, "qat": params.qat.method}
     rows: list[Row] = []
+    classes: list[Row] = []
     predictions: dict[str, np.ndarray] = {"labels": dataset.test.labels.numpy()}
     confusions = ["model,mode,actual,predicted,count"]
     for name in params.models:
         paths = {m: Path("models") / name / f"{m}.{SUFFIX[m]}" for m in get_args(Mode)}
         result = measure_model(name, paths, dataset, params.evaluate, methods, about)
         rows += result.rows
+        classes += result.classes
         for mode, logits in result.test_logits.items():
             predictions[f"{name}.{mode}"] = logits.numpy()
             counts = confusion(logits.argmax(1), dataset.test.labels, len(dataset.classes))
@@ -53,10 +63,19 @@ def main() -> None:
                 for j, predicted in enumerate(dataset.classes)
             ]
     metrics = metrics_json(rows)
-    metrics["latency"] = {"machine": machine, "engine": result.engine, **metrics["latency"]}
+    metrics["latency"] = {
+        "machine": machine,
+        "engine": result.engine,
+        "threads": params.evaluate.threads,
+        "max_spread": MAX_SPREAD,
+        "timer": timer_overhead(),
+        **metrics["latency"],
+    }
+    metrics["metrics"] = brief_metrics(rows)
     for name, content in metrics.items():
         write_atomic(OUT / f"{name}.json", json.dumps(content, indent=2) + "\n")
     write_atomic(OUT / "quantization_runs.csv", rows_csv(rows))
+    write_atomic(OUT / "per_class.csv", table_csv(classes))
     write_atomic(OUT / "confusion.csv", "\n".join(confusions) + "\n")
     archive = io.BytesIO()
     np.savez_compressed(archive, **predictions)  # type: ignore[arg-type]

@@ -1,23 +1,40 @@
 import csv
 import subprocess
 import sys
+from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
-from torch.utils.benchmark import Timer
 
 from tritbench.errors import TritbenchError
-from tritbench.measure.accuracy import agreement, confusion, predict, score
-from tritbench.measure.latency import interleaved
+from tritbench.measure.accuracy import (
+    agreement,
+    calibration_error,
+    confusion,
+    flips,
+    predict,
+    score,
+    score_classes,
+)
+from tritbench.measure.latency import _summary, interleaved, timer_overhead
 from tritbench.measure.machine import fingerprint
-from tritbench.measure.rows import COLUMNS, append_rows, git_revision, metrics_json, rows_csv
+from tritbench.measure.rows import (
+    COLUMNS,
+    append_rows,
+    brief_metrics,
+    git_revision,
+    metrics_json,
+    rows_csv,
+    table_csv,
+)
+from tritbench.measure.statistics import mcnemar, ratio_interval, two_proportions
 from tritbench.measure.storage import Storage, float_storage, ternary_storage
 
 
 def row(**changes):
     floats = ("accuracy", "latency", "test_", "speedup", "compression", "zeros")
-    floats += ("agreement", "reference", "engine")
+    floats += ("agreement", "reference", "engine", "ece", "mcnemar", "entropy", "joules")
     values = {key: 0.123456789 if key.startswith(floats) else 7 for key in COLUMNS}
     return values | {"model": "mlp", "mode": "ptq", "batch_size": 1} | changes
 
@@ -47,31 +64,96 @@ def test_logits_that_are_not_finite_name_the_model():
         predict(broken, torch.zeros(3, 1, 2, 2, dtype=torch.uint8), "mine")
 
 
-def test_modes_are_timed_in_rounds_of_a_changing_order(monkeypatch):
-    blocks = []
-    timeit = Timer.timeit
+def test_flips_are_judged_by_mcnemars_exact_test():
+    before = np.array([True] * 14 + [False] * 6)
+    after = np.array([False] * 9 + [True] * 5 + [True] * 1 + [False] * 5)
+    found = mcnemar(before, after)
+    assert (found.lost, found.won) == (9, 1)
+    assert found.p == pytest.approx(2 * (1 + 10) / 2**10)  # 0 or 1 of 10, on either side
+    assert mcnemar(before, before).p == 1.0
+    labels = torch.zeros(20, dtype=torch.int64)
+    logits = {name: one_hot(right) for name, right in (("before", before), ("after", after))}
+    assert flips(logits["after"], logits["before"], labels) == found
 
-    def recorded(timer, number):
-        blocks.append(timer._task_spec.description)
-        return timeit(timer, number)
 
-    monkeypatch.setattr(Timer, "timeit", recorded)
+def one_hot(right):
+    return torch.eye(2)[torch.from_numpy(np.where(right, 0, 1))]
+
+
+def test_two_shares_of_different_images_are_compared_by_fishers_test():
+    assert two_proportions((8, 10), (1, 6)) == pytest.approx(0.03497, abs=1e-5)
+    assert two_proportions((10, 10), (10, 10)) == 1.0
+
+
+def test_calibration_error_weighs_confidence_against_accuracy():
+    sure, unsure = torch.tensor([[9.0, 0.0]]), torch.tensor([[0.5, 0.0]])
+    logits = torch.cat([sure.repeat(3, 1), unsure.repeat(2, 1)])
+    labels = torch.tensor([0, 0, 1, 1, 1])
+    high, low = (float(z.softmax(1).max()) for z in (sure, unsure))
+    expected = (abs(3 * high - 2) + abs(2 * low - 0)) / 5
+    assert calibration_error(logits, labels) == pytest.approx(expected, abs=1e-6)
+    assert calibration_error(torch.tensor([[50.0, 0.0]]), torch.tensor([0])) == 0.0
+
+
+def test_each_class_has_its_own_score():
+    logits = torch.eye(3)[[0, 0, 1, 1]]
+    zero, one, two = score_classes(logits, torch.tensor([0, 0, 0, 1]))
+    assert (zero.correct, zero.total, one.accuracy, two) == (2, 3, 1.0, None)
+    assert zero.low < 2 / 3 < zero.high
+
+
+def test_the_interval_of_a_ratio_uses_pairs():
+    random = np.random.default_rng(0)
+    common = random.lognormal(0, 0.5, 400)  # what slows a whole round down
+    first = 10 * common * random.normal(1, 0.01, 400)
+    second = common * random.normal(1, 0.01, 400)
+    low, high = ratio_interval(first, second)
+    assert low < 10 < high
+    shuffled = ratio_interval(first, random.permutation(second))
+    assert high - low < (shuffled[1] - shuffled[0]) / 4
+    assert ratio_interval(first, second) == (low, high)
+    assert ratio_interval(first[:1], second[:1]) is None
+
+
+def test_modes_are_timed_in_rounds_of_a_changing_order():
+    order = []
+
+    def named(name):
+        return lambda images: order.append(name) or images.sum()
+
     names = ["fp32", "ptq", "qat"]
     threads = torch.get_num_threads()
     taken = interleaved(
-        dict.fromkeys(names, torch.sum),
-        torch.zeros(500_000),
+        {name: named(name) for name in names},
+        torch.zeros(2_000_000),
         threads=1,
         min_run_time=0.0,
         min_runs=12,
     )
     assert torch.get_num_threads() == threads
-    assert all(latency.runs == 12 for latency in taken.values())
-    assert all(0 < latency.median_s <= latency.p95_s for latency in taken.values())
-    assert all(latency.calls >= 1 for latency in taken.values())
-    rounds = [tuple(blocks[-36:][i : i + 3]) for i in range(0, 36, 3)]
-    assert all(sorted(order) == names for order in rounds)
-    assert len(set(rounds)) > 2
+    assert all(latency.runs == len(latency.blocks) == 12 for latency in taken.values())
+    for latency in taken.values():
+        assert 0 < latency.median_s <= latency.p95_s <= latency.p99_s
+        assert latency.median_s == np.median(latency.blocks)
+        assert latency.calls >= 1
+    blocks = [name for name, before in zip(order, [None, *order], strict=False) if name != before]
+    assert set(blocks[-6:]) == set(names)
+    switches = {(first, second) for first, second in pairwise(blocks)}
+    assert len(switches) > 3  # a fixed order has three
+
+
+def test_a_wide_spread_is_called_disturbed():
+    quiet = np.full(100, 1e-3)
+    noisy = np.where(np.arange(100) < 8, 2e-3, 1e-3)
+    assert not _summary(list(quiet), 1).disturbed
+    assert _summary(list(noisy), 1).disturbed
+
+
+def test_the_timers_overhead_is_small_and_stated():
+    overhead = timer_overhead()
+    assert 0 < overhead["call_s"] < 1e-5
+    assert 0 < overhead["resolution_s"] <= 1e-6
+    assert overhead["block_s"] >= 0
 
 
 def test_storage_counts_the_arrays_as_stored_and_the_file(tmp_path):
@@ -79,8 +161,10 @@ def test_storage_counts_the_arrays_as_stored_and_the_file(tmp_path):
     path.write_bytes(b"x" * 100)
     trits = np.array([[1, 0, -1, 0, 0]], np.int8)
     arrays = {"trits": np.zeros((1, 1), np.uint8), "scale": np.ones((1, 1), np.float32)}
-    assert ternary_storage(path, arrays, [trits]) == Storage(5, 100, 8.0, 0.6)
-    assert float_storage(path, weights=10, biases=2) == Storage(48, 100, 38.4, None)
+    assert ternary_storage(path, arrays, [trits]) == Storage(
+        5, 100, 8.0, 0.6, pytest.approx(0.6 * np.log2(1 / 0.6) + 0.4 * np.log2(1 / 0.2))
+    )
+    assert float_storage(path, weights=10, biases=2) == Storage(48, 100, 38.4)
 
 
 def test_the_fingerprint_is_stable_and_made_without_pytorch():
@@ -100,6 +184,29 @@ def test_rows_are_rounded_to_their_precision():
     assert found["latency_s"] == found["reference_latency_s"] == "0.1235"
     assert found["speedup"] == "0.123"
     assert found["zeros"] == ""
+    assert found["mcnemar_p"] == "0.1235"
+    assert ",true," in rows_csv([row(disturbed=True)])
+
+
+def test_a_table_of_its_own_columns_is_rounded_too():
+    rows = [{"class": "Coat, long", "accuracy": 0.1234567, "low": None, "high": 1.0}]
+    assert table_csv(rows) == 'class,accuracy,low,high\n"Coat, long",0.12346,,1.0\n'
+
+
+def test_dvcs_tables_show_a_few_rounded_figures_of_the_first_batch_size():
+    rows = [
+        row(mode="fp32", test_accuracy=0.89724, latency_s=1.6594e-5, bytes=2_678_824),
+        row(mode="ptq", test_accuracy=0.8964, latency_s=6.281e-7, speedup=26.409, bytes=1630),
+        row(mode="ptq", batch_size=128),
+        row(mode="qat", test_accuracy=0.9, latency_s=None, speedup=None, bytes=1630),
+    ]
+    assert brief_metrics(rows) == {
+        "mlp": {
+            "fp32": {"acc": 89.72, "us": 16.6},
+            "ptq": {"acc": 89.64, "bytes": 1630, "us": 0.628, "faster": 26.4},
+            "qat": {"acc": 90.0, "bytes": 1630},
+        }
+    }
 
 
 def test_metrics_are_nested_by_model_and_mode_with_timings_apart():

@@ -52,6 +52,9 @@ def write_inputs(folder: Path, models: tuple[str, ...] = ("mlp", "cnn")) -> Path
                     | dict(method={"ptq": "gptq", "qat": "lsq"}.get(mode, ""))
                     | dict(dataset=DATASET, seed=7, run_id="r1", git_rev="0123abcdef-dirty")
                     | dict(machine="m1", timestamp="2025-01-02T03:04:05Z")
+                    | dict(mcnemar_p={"ptq": 0.5, "qat": 0.0021}.get(mode, ""))
+                    | dict(speedup_low=3.9 if ternary else 1, speedup_high=4.1 if ternary else 1)
+                    | dict(disturbed=str(mode == "qat" and batch == 128).lower())
                 )
             confusion += [
                 dict(model=model, mode=mode, actual=a, predicted=p, count=90 if a == p else 3)
@@ -92,11 +95,30 @@ def test_summary_has_the_measured_numbers(results: Results) -> None:
     row = next(line for line in text.splitlines() if line.startswith("| mlp | QAT"))
     cells = [cell.strip() for cell in row.strip("|").split(" | ")]
     assert cells == [
-        *("mlp", "QAT", "90.12%", r"89.12% \[88.52, 89.62\]", "-0.88", "170 KB", "15.8×"),
-        *("1.60", "41.0%", "12.5 µs", "4.00×", "141 µs", "4.00×"),
+        *("mlp", "QAT", "90.12%", r"89.12% \[88.52, 89.62\]", r"-0.88\* (p = 0.002)"),
+        *("170 KB", "15.8×", "1.60", "41.0%", "12.5 µs", r"4.00× \[3.90, 4.10\]"),
+        *("141 µs", r"\~4.00× \[3.90, 4.10\]"),
     ]
     fp32 = next(line for line in text.splitlines() if line.startswith("| mlp | FP32"))
     assert fp32.count("| – ") == 3
+    assert "the machine was disturbed" in text
+
+
+def test_runs_without_timing_and_of_older_revisions_are_read(tmp_path: Path) -> None:
+    path = write_inputs(tmp_path, ("mlp",)) / "quantization_runs.csv"
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    later = ("mcnemar_p", "speedup_low", "speedup_high", "disturbed")
+    old = [{key: value for key, value in row.items() if key not in later} for row in rows]
+    write_csv(path, [dict(row) | dict(latency_s="", latency_p95_s="", speedup="") for row in old])
+    results = read_results(tmp_path, ["mlp"])
+    text = summary_markdown(results.runs, results.machine, ENGINE, TITLE)
+    row = next(line for line in text.splitlines() if line.startswith("| mlp | QAT"))
+    assert "| -0.88 |" in row
+    assert row.endswith("| – | – | – | – |")
+    assert "disturbed" not in text
+    assert "<svg" in figures(results)["speedup.svg"]
+    assert "QAT" in table_text(results.runs)
 
 
 def test_summary_escapes_names_and_tells_the_circumstances(results: Results) -> None:
@@ -118,8 +140,10 @@ def test_summary_escapes_names_and_tells_the_circumstances(results: Results) -> 
 def test_terminal_table_is_aligned_and_names_the_data_set(results: Results) -> None:
     title, _, header, *rows = table_text(results.runs).splitlines()
     assert title.startswith(DATASET)
+    *rows, empty, mark = rows
     assert len(rows) == 6
     assert {len(line) for line in (header, *rows)} == {len(header)}
+    assert (empty, mark[:2]) == ("", "~ ")
 
 
 def test_mermaid_labels_hold_no_syntax(results: Results) -> None:

@@ -4,13 +4,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from scipy.stats import binomtest
 from torch import Tensor
 from torch.nn import functional as F
 
 from tritbench.errors import TritbenchError
+from tritbench.measure.statistics import Flips, mcnemar, wilson
 
 BATCH = 1000
+BINS = 15
 
 
 @dataclass(frozen=True)
@@ -39,11 +40,35 @@ def predict(model: Callable[[Tensor], Tensor], pixels: Tensor, name: str = "mode
 
 
 def score(logits: Tensor, labels: Tensor) -> Score:
-    """Compare logits [n, classes] with labels [n]; the interval is Wilson's (JASA 22, 1927)."""
+    """Compare logits [n, classes] with labels [n]."""
     correct, total = int((logits.argmax(1) == labels).sum()), len(labels)
-    interval = binomtest(correct, total).proportion_ci(0.95, method="wilson")
     loss = float(F.cross_entropy(logits.double(), labels))
-    return Score(correct, total, correct / total, float(interval.low), float(interval.high), loss)
+    return Score(correct, total, correct / total, *wilson(correct, total), loss)
+
+
+def score_classes(logits: Tensor, labels: Tensor) -> list[Score | None]:
+    """The score on the images of each class, by its number; none for a class without images."""
+    of_class = [labels == number for number in range(logits.shape[1])]
+    return [score(logits[own], labels[own]) if own.any() else None for own in of_class]
+
+
+def calibration_error(logits: Tensor, labels: Tensor) -> float:
+    """Expected calibration error, a share of 1, over 15 bins of equal width.
+
+    The mean distance between a bin's confidence (the largest softmax probability) and its accuracy,
+    weighted by its images (Guo et al., ICML 2017).
+    """
+    confidence, predicted = logits.double().softmax(1).max(1)
+    bins = (confidence * BINS).ceil().long().clamp(1, BINS) - 1  # (0, 1/15], (1/15, 2/15], …
+    surplus = confidence - (predicted == labels).double()
+    sums = torch.zeros(BINS, dtype=torch.float64).index_add_(0, bins, surplus)
+    return float(sums.abs().sum()) / len(labels)
+
+
+def flips(logits: Tensor, reference: Tensor, labels: Tensor) -> Flips:
+    """McNemar's exact test of logits [n, classes] against a reference's on the same images."""
+    before, after = reference.argmax(1) == labels, logits.argmax(1) == labels
+    return mcnemar(before.numpy(), after.numpy())
 
 
 def agreement(first: Tensor, second: Tensor) -> float:

@@ -10,9 +10,18 @@ from torch import Tensor
 
 from tritbench import runtime
 from tritbench.data import Dataset
-from tritbench.measure.accuracy import Score, agreement, predict, score
+from tritbench.measure.accuracy import (
+    Score,
+    agreement,
+    calibration_error,
+    flips,
+    predict,
+    score,
+    score_classes,
+)
 from tritbench.measure.latency import Latency, interleaved
-from tritbench.measure.rows import Row
+from tritbench.measure.rows import METRICS, Row
+from tritbench.measure.statistics import ratio_interval
 from tritbench.measure.storage import Storage, float_storage, ternary_storage
 from tritbench.models import load_checkpoint, weight_layers
 from tritbench.packing import load_trit
@@ -21,9 +30,17 @@ from tritbench.params import EvaluateParams
 
 @dataclass(frozen=True)
 class Result:
-    """The rows of one model, its logits on the test split by mode, and what ran it last."""
+    """One model's measurements.
+
+    Attributes:
+        rows: one for each mode and batch size.
+        classes: one for each mode and class: model, mode, class, accuracy, low, high.
+        test_logits: [n, classes] on the test split, by mode.
+        engine: what ran it last, in words.
+    """
 
     rows: list[Row]
+    classes: list[Row]
     test_logits: dict[str, Tensor]
     engine: str
 
@@ -57,76 +74,106 @@ def measure_model(
     }
     storage = {mode: stored(path) for mode, path in paths.items()}
     start = time.perf_counter()
-    validation = {
-        mode: score(
-            predict(model, dataset.validation.pixels, str(paths[mode])), dataset.validation.labels
-        )
-        for mode, model in models.items()
-    }
-    logits = {
-        mode: predict(model, dataset.test.pixels, str(paths[mode]))
-        for mode, model in models.items()
-    }
-    test = {mode: score(z, dataset.test.labels) for mode, z in logits.items()}
-    expected = {
-        mode: score(predict(model, dataset.test.pixels, str(paths[mode])), dataset.test.labels)
-        for mode, model in references.items()
-    }
+    validation, test = dataset.validation, dataset.test
+    logits: dict[str, Tensor] = {}
+    fixed: dict[str, Row] = {}  # by mode, what holds at every batch size
+    for mode, model in models.items():
+        label = str(paths[mode])
+        logits[mode] = predict(model, test.pixels, label)
+        fixed[mode] = {
+            **_validation(score(predict(model, validation.pixels, label), validation.labels)),
+            **_test(logits[mode], logits["fp32"], test.labels, is_fp32=mode == "fp32"),
+            **_storage(storage[mode], storage["fp32"]),
+            "peak_memory_bytes": None,
+            "joules_per_image": None,
+            "reference_accuracy": None,
+            "engine_accuracy_delta": None,
+            "method": methods.get(mode, ""),
+        }
+    for mode, model in references.items():
+        reference = score(predict(model, test.pixels, str(paths[mode])), test.labels).accuracy
+        fixed[mode]["reference_accuracy"] = reference
+        fixed[mode]["engine_accuracy_delta"] = fixed[mode]["test_accuracy"] - reference
     rows: list[Row] = []
     for batch_size in settings.batch_sizes:
-        images = dataset.test.pixels[np.arange(batch_size) % len(dataset.test)]
         latency = interleaved(
             {**models, **{f"{mode} reference": model for mode, model in references.items()}},
-            images,
+            test.pixels[np.arange(batch_size) % len(test)],
             threads=settings.threads,
             min_run_time=settings.min_run_time,
             min_runs=settings.min_runs,
         )
-        for mode in paths:
-            rows.append(
-                {
-                    "model": name,
-                    "mode": mode,
-                    "batch_size": batch_size,
-                    "accuracy": validation[mode].accuracy,
-                    "loss": validation[mode].loss,
-                    "latency_s": latency[mode].median_s,
-                    "bytes": storage[mode].bytes,
-                    "test_accuracy": test[mode].accuracy,
-                    "test_accuracy_low": test[mode].low,
-                    "test_accuracy_high": test[mode].high,
-                    "latency_p95_s": latency[mode].p95_s,
-                    "speedup": latency["fp32"].median_s / latency[mode].median_s,
-                    "compression": storage["fp32"].bytes / storage[mode].bytes,
-                    "file_bytes": storage[mode].file_bytes,
-                    "bits_per_weight": storage[mode].bits_per_weight,
-                    "zeros": storage[mode].zeros,
-                    "agreement": agreement(logits[mode], logits["fp32"]),
-                    **_reference(mode, test, expected, latency),
-                    "method": methods.get(mode, ""),
-                    "threads": settings.threads,
-                    **about,
-                }
-            )
+        rows += [
+            {
+                "model": name,
+                "mode": mode,
+                "batch_size": batch_size,
+                **columns,
+                **_latency(mode, latency),
+                "threads": settings.threads,
+                **about,
+            }
+            for mode, columns in fixed.items()
+        ]
+    classes = [
+        {"model": name, "mode": mode, "class": label, **_interval(found)}
+        for mode, z in logits.items()
+        for label, found in zip(dataset.classes, score_classes(z, test.labels), strict=True)
+    ]
     print(f"{name}: {', '.join(paths)} measured in {time.perf_counter() - start:.1f} s")
-    return Result(rows, logits, models[mode].engine)
+    return Result(rows, classes, logits, models[mode].engine)
 
 
-def _reference(
-    mode: str,
-    test: Mapping[str, Score],
-    expected: Mapping[str, Score],
-    latency: Mapping[str, Latency],
-) -> Row:
-    """What the PyTorch reference gives where the engine has another number; FP32 has none."""
-    if mode not in expected:
-        keys = ("reference_accuracy", "engine_accuracy_delta", "reference_latency_s")
-        return dict.fromkeys(keys)
+def _validation(found: Score) -> Row:
+    return {"accuracy": found.accuracy, "loss": found.loss}
+
+
+def _test(logits: Tensor, fp32: Tensor, labels: Tensor, is_fp32: bool) -> Row:
+    found = score(logits, labels)
+    flipped = None if is_fp32 else flips(logits, fp32, labels)
     return {
-        "reference_accuracy": expected[mode].accuracy,
-        "engine_accuracy_delta": test[mode].accuracy - expected[mode].accuracy,
-        "reference_latency_s": latency[f"{mode} reference"].median_s,
+        "test_accuracy": found.accuracy,
+        "test_accuracy_low": found.low,
+        "test_accuracy_high": found.high,
+        "test_loss": found.loss,
+        "ece": calibration_error(logits, labels),
+        "mcnemar_p": flipped and flipped.p,
+        "flips_lost": flipped and flipped.lost,
+        "flips_won": flipped and flipped.won,
+        "agreement": agreement(logits, fp32),
     }
+
+
+def _storage(own: Storage, fp32: Storage) -> Row:
+    return {**vars(own), "compression": fp32.bytes / own.bytes}
+
+
+def _latency(name: str, taken: Mapping[str, Latency]) -> Row:
+    """The columns of one model's latency; empty where it was not timed."""
+    columns = [column for column in METRICS["latency"] if column != "joules_per_image"]
+    if name not in taken:
+        return dict.fromkeys(columns)
+    own, fp32 = taken[name], taken["fp32"]
+    interval = ratio_interval(fp32.blocks, own.blocks) if name != "fp32" else (1.0, 1.0)
+    low, high = interval or (None, None)
+    reference = taken.get(f"{name} reference")
+    return {
+        "latency_s": own.median_s,
+        "latency_iqr_s": own.iqr_s,
+        "latency_p95_s": own.p95_s,
+        "latency_p99_s": own.p99_s,
+        "disturbed": own.disturbed or fp32.disturbed,  # the speed-up is as good as both of them
+        "speedup": fp32.median_s / own.median_s,
+        "speedup_low": low,
+        "speedup_high": high,
+        "reference_latency_s": reference and reference.median_s,
+    }
+
+
+def _interval(found: Score | None) -> Row:
+    if found is None:
+        return dict.fromkeys(("accuracy", "low", "high"))
+    return {"accuracy": found.accuracy, "low": found.low, "high": found.high}
 
 
 def stored(path: Path) -> Storage:

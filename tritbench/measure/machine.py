@@ -8,6 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 CPUINFO = Path("/proc/cpuinfo")
+CPU0 = Path("/sys/devices/system/cpu/cpu0")
 # The best instruction set for ternary kernels first.
 ISAS = (
     ("avx512vnni", {"avx512_vnni", "avx512bw"}),
@@ -18,7 +19,7 @@ ISAS = (
 
 
 def fingerprint() -> dict[str, object]:
-    """CPU, cores, instruction set and versions, and `id`: eight hex digits of a hash over them.
+    """CPU, cores, caches, instruction set and versions, and `id`: eight hex digits of their hash.
 
     No name of a host, user or path is in it. PyTorch is not imported.
     """
@@ -32,12 +33,33 @@ def fingerprint() -> dict[str, object]:
         if hasattr(os, "sched_getaffinity")
         else os.cpu_count(),
         "isa": next((name for name, needed in ISAS if needed <= features), "generic"),
+        "caches": _caches(),
+        "governor": _read(CPU0 / "cpufreq/scaling_governor") or "unknown",
+        "virtual": "hypervisor" in features,
         "os": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
+        "numpy": version("numpy"),
         "torch": version("torch"),
     }
     digest = hashlib.sha256(json.dumps(machine, sort_keys=True).encode()).hexdigest()
     return {"id": digest[:8], **machine}
+
+
+def _caches() -> str:
+    """Sizes by level, as the first processor sees them; `unknown` where Linux does not say."""
+    sizes = {}
+    for cache in sorted((CPU0 / "cache").glob("index*")):
+        level, kind, size = (_read(cache / name) for name in ("level", "type", "size"))
+        if kind != "Instruction" and level and size:
+            sizes[f"L{level}"] = size
+    return ", ".join(f"{level} {size}" for level, size in sizes.items()) or "unknown"
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return ""
 
 
 def _cpu_fields() -> dict[str, str]:

@@ -24,11 +24,24 @@ COLUMNS = (
     "test_accuracy",
     "test_accuracy_low",
     "test_accuracy_high",
+    "test_loss",
+    "ece",
+    "mcnemar_p",
+    "flips_lost",
+    "flips_won",
+    "latency_iqr_s",
     "latency_p95_s",
+    "latency_p99_s",
+    "disturbed",
     "speedup",
+    "speedup_low",
+    "speedup_high",
+    "joules_per_image",
     "compression",
     "file_bytes",
+    "peak_memory_bytes",
     "bits_per_weight",
+    "entropy_bits",
     "zeros",
     "agreement",
     "reference_accuracy",
@@ -50,22 +63,45 @@ METRICS = {
         "test_accuracy",
         "test_accuracy_low",
         "test_accuracy_high",
+        "test_loss",
+        "ece",
+        "mcnemar_p",
+        "flips_lost",
+        "flips_won",
         "agreement",
         "reference_accuracy",
         "engine_accuracy_delta",
     ),
-    "storage": ("bytes", "file_bytes", "bits_per_weight", "zeros", "compression"),
-    "latency": ("latency_s", "latency_p95_s", "speedup", "reference_latency_s"),
+    "storage": ("bytes", "file_bytes", "bits_per_weight", "entropy_bits", "zeros", "compression"),
+    "latency": (
+        "latency_s",
+        "latency_iqr_s",
+        "latency_p95_s",
+        "latency_p99_s",
+        "disturbed",
+        "speedup",
+        "speedup_low",
+        "speedup_high",
+        "reference_latency_s",
+        "joules_per_image",
+    ),
 }
 # What the pipeline itself changes in a checkout, as git's pathspecs that leave it out.
 WRITTEN = (":!dvc.lock", ":!benchmarks", ":!docs/diagrams")
 # Digits beyond a figure's precision are noise in a diff.
-DECIMALS = {"loss": 5, "speedup": 3, "compression": 3, "bits_per_weight": 4} | dict.fromkeys(
+DECIMALS = dict.fromkeys(("speedup", "speedup_low", "speedup_high", "compression"), 3)
+DECIMALS |= dict.fromkeys(("bits_per_weight", "entropy_bits"), 4)
+DECIMALS |= dict.fromkeys(
     (
         "accuracy",
+        "low",
+        "high",
+        "loss",
         "test_accuracy",
         "test_accuracy_low",
         "test_accuracy_high",
+        "test_loss",
+        "ece",
         "reference_accuracy",
         "engine_accuracy_delta",
         "zeros",
@@ -105,6 +141,32 @@ def append_rows(path: Path, rows: Iterable[Row]) -> None:
         file.write(_lines(lines).encode())
 
 
+def table_csv(rows: Sequence[Row]) -> str:
+    """Rows with columns of their own."""
+    return _lines([list(rows[0]), *([rounded(*cell) for cell in row.items()] for row in rows)])
+
+
+def brief_metrics(rows: Sequence[Row]) -> dict[str, Any]:
+    """The few figures that DVC's tables show, MODEL.MODE.metric, at the first batch size.
+
+    `acc` is the test accuracy in percent, `us` microseconds a batch, `faster` FP32's in the same
+    run over them, `bytes` the stored weights.
+    """
+    brief: dict[str, Any] = {}
+    for row in rows:
+        if row["batch_size"] != rows[0]["batch_size"]:
+            continue
+        found = {"acc": round(100 * row["test_accuracy"], 2), "bytes": row["bytes"]}
+        if row["latency_s"] is not None:
+            found["us"] = float(f"{1e6 * row['latency_s']:.3g}")
+        if row["mode"] == "fp32":
+            del found["bytes"]  # a matter of the network alone
+        elif row["speedup"] is not None:
+            found["faster"] = float(f"{row['speedup']:.3g}")
+        brief.setdefault(row["model"], {})[row["mode"]] = found
+    return brief
+
+
 def metrics_json(rows: Sequence[Row]) -> dict[str, dict[str, Any]]:
     """The rows as MODEL.MODE.metric, for accuracy, storage and (by batch size) latency."""
     files: dict[str, dict[str, Any]] = {name: {} for name in METRICS}
@@ -117,10 +179,12 @@ def metrics_json(rows: Sequence[Row]) -> dict[str, dict[str, Any]]:
 
 
 def rounded(column: str, value: Any) -> Any:
-    """A value at the precision that its column has."""
-    if isinstance(value, float) and "latency" in column:
-        return float(f"{value:.4g}")
-    return round(value, DECIMALS[column]) if isinstance(value, float) else value
+    """A value at the precision that its column has: decimals, or else four digits."""
+    if not isinstance(value, float):
+        return value
+    if column in DECIMALS:
+        return round(value, DECIMALS[column])
+    return float(f"{value:.4g}")
 
 
 def git_revision(folder: Path) -> str:
@@ -140,7 +204,8 @@ def _git(folder: Path, *arguments: str) -> str:
 
 
 def _cells(row: Row) -> list[Any]:
-    return [rounded(column, row[column]) for column in COLUMNS]
+    values = [rounded(column, row[column]) for column in COLUMNS]
+    return [str(value).lower() if isinstance(value, bool) else value for value in values]
 
 
 def _lines(rows: Iterable[Sequence[Any]]) -> str:

@@ -164,7 +164,7 @@ def _speedup(runs: Sequence[Run], models: list[str]) -> Any:
             "label": times(run.speedup),
         }
         for run in runs
-        if run.mode != "fp32"
+        if run.mode != "fp32" and run.speedup is not None
     ]
     batches = [f"batch size {size}" for size in sorted({run.batch_size for run in runs})]
     present = [run.mode for run in runs if run.mode != "fp32"]

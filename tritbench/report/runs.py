@@ -17,26 +17,48 @@ Number = TypeVar("Number", int, float)
 MODES = ("fp32", "ptq", "qat")
 TRAINED_MODES = ("fp32", "qat")
 MACHINE_KEYS = ("id", "cpu", "cores", "isa", "python", "torch")
+# Columns that came later; the runs of git's history lack them.
+LATER = {
+    *("test_loss", "ece", "mcnemar_p", "flips_lost", "flips_won", "latency_iqr_s", "latency_p99_s"),
+    *("speedup_low", "speedup_high", "disturbed", "peak_memory_bytes", "entropy_bits", "method"),
+    *("joules_per_image", "bits_per_weight", "zeros"),
+}
 
 
 @dataclass(frozen=True)
 class Run:
-    """One model in one mode at one batch size; accuracies and zeros are shares in [0, 1]."""
+    """One model in one mode at one batch size; accuracies and zeros are shares in [0, 1].
+
+    A run without timing has no latency. Runs of before a column existed have none in it.
+    """
 
     model: str
     mode: str
     batch_size: int
     accuracy: float
     loss: float
-    latency_s: float
-    latency_p95_s: float
-    speedup: float
     bytes: int
     file_bytes: int
     compression: float
     test_accuracy: float
     test_accuracy_low: float
     test_accuracy_high: float
+    latency_s: float | None
+    latency_p95_s: float | None
+    speedup: float | None
+    test_loss: float | None
+    ece: float | None
+    mcnemar_p: float | None
+    flips_lost: int | None
+    flips_won: int | None
+    latency_iqr_s: float | None
+    latency_p99_s: float | None
+    speedup_low: float | None
+    speedup_high: float | None
+    disturbed: bool
+    peak_memory_bytes: int | None
+    entropy_bits: float | None
+    joules_per_image: float | None
     bits_per_weight: float | None
     zeros: float | None
     method: str
@@ -82,14 +104,20 @@ class Machine:
     isa: str
     python: str
     torch: str
+    caches: str = "unknown"
+    governor: str = "unknown"
+    virtual: bool = False
 
     @property
     def text(self) -> str:
         """One line for a reader."""
-        return (
-            f"{self.cpu}, {self.cores} cores, {self.isa}, "
-            f"Python {self.python}, PyTorch {self.torch} ({self.id})"
-        )
+        details = [
+            f"{self.cpu}, {self.cores} {'virtual ' if self.virtual else ''}cores, {self.isa}",
+            *([] if self.caches == "unknown" else [f"caches {self.caches}"]),
+            *([] if self.governor == "unknown" else [f"governor {self.governor}"]),
+            f"Python {self.python}, PyTorch {self.torch} ({self.id})",
+        ]
+        return ", ".join(details)
 
 
 @dataclass(frozen=True)
@@ -139,7 +167,7 @@ class _Row:
         return number
 
     def has(self, column: str) -> bool:
-        return bool(self.values[column].strip())
+        return bool(self.values.get(column, "").strip())
 
     def bad(self, column: str, expected: str) -> TritbenchError:
         value = self.values[column]
@@ -182,7 +210,7 @@ def read_results(folder: Path, models: Sequence[str]) -> Results:
 def read_runs(path: Path, models: Sequence[str]) -> list[Run]:
     """The rows of quantization_runs.csv for `models`, ordered by model, mode and batch size."""
     runs: dict[tuple[str, str, int], Run] = {}
-    for row in _rows(path, [field.name for field in fields(Run)]):
+    for row in _rows(path, [field.name for field in fields(Run) if field.name not in LATER]):
         run = _run(row)
         first = next(iter(runs.values()), run)
         # Latencies compare only within one run on one machine, accuracies within one data set.
@@ -205,23 +233,45 @@ def read_runs(path: Path, models: Sequence[str]) -> list[Run]:
 
 
 def _run(row: _Row) -> Run:
+    def positive(column: str) -> float | None:
+        return row.number(column, above=0) if row.has(column) else None
+
+    def count(column: str) -> int | None:
+        return row.integer(column) if row.has(column) else None
+
+    def share(column: str) -> float | None:
+        return row.share(column) if row.has(column) else None
+
     return Run(
         model=row.text("model"),
         mode=row.one_of("mode", MODES),
         batch_size=row.integer("batch_size", 1),
         accuracy=row.share("accuracy"),
         loss=row.number("loss"),
-        latency_s=row.number("latency_s", above=0),
-        latency_p95_s=row.number("latency_p95_s", above=0),
-        speedup=row.number("speedup", above=0),
         bytes=row.integer("bytes", 1),
         file_bytes=row.integer("file_bytes", 1),
         compression=row.number("compression", above=0),
         test_accuracy=row.share("test_accuracy"),
         test_accuracy_low=row.share("test_accuracy_low"),
         test_accuracy_high=row.share("test_accuracy_high"),
-        bits_per_weight=row.number("bits_per_weight", 0) if row.has("bits_per_weight") else None,
-        zeros=row.share("zeros") if row.has("zeros") else None,
+        latency_s=positive("latency_s"),
+        latency_p95_s=positive("latency_p95_s"),
+        speedup=positive("speedup"),
+        test_loss=row.number("test_loss") if row.has("test_loss") else None,
+        ece=share("ece"),
+        mcnemar_p=share("mcnemar_p"),
+        flips_lost=count("flips_lost"),
+        flips_won=count("flips_won"),
+        latency_iqr_s=row.number("latency_iqr_s") if row.has("latency_iqr_s") else None,
+        latency_p99_s=positive("latency_p99_s"),
+        speedup_low=positive("speedup_low"),
+        speedup_high=positive("speedup_high"),
+        disturbed=row.has("disturbed") and row.one_of("disturbed", ("true", "false")) == "true",
+        peak_memory_bytes=count("peak_memory_bytes"),
+        entropy_bits=row.number("entropy_bits") if row.has("entropy_bits") else None,
+        joules_per_image=positive("joules_per_image"),
+        bits_per_weight=positive("bits_per_weight"),
+        zeros=share("zeros"),
         method=row.text("method") if row.has("method") else "",
         threads=row.integer("threads", 1),
         dataset=row.text("dataset"),
@@ -287,7 +337,13 @@ def read_machine(path: Path) -> tuple[Machine, str | None]:
         if not isinstance(machine.get(key), str | int) or not str(machine[key]).strip():
             raise TritbenchError(f"{path}: machine.{key} = {machine.get(key)!r}: expected text")
     engine = content.get("engine")
-    return Machine(**{key: str(machine[key]) for key in MACHINE_KEYS}), engine and str(engine)
+    found = Machine(
+        **{key: str(machine[key]) for key in MACHINE_KEYS},
+        caches=str(machine.get("caches", "unknown")),
+        governor=str(machine.get("governor", "unknown")),
+        virtual=machine.get("virtual") is True,
+    )
+    return found, engine and str(engine)
 
 
 def _rows(path: Path, columns: Sequence[str]) -> Iterator[_Row]:

@@ -2,10 +2,15 @@
 
 from collections.abc import Callable, Sequence
 
+from tritbench.measure.statistics import SIGNIFICANT
 from tritbench.report.runs import Machine, Run
 
 MODE_NAMES = {"fp32": "FP32", "ptq": "PTQ", "qat": "QAT"}
 NOTHING = "–"
+DISTURBED = (
+    "the machine was disturbed while this or FP32 was timed (the 95th percentile is a quarter or "
+    "more above the median); measure again before you rely on it."
+)
 
 
 def percent(share: float) -> str:
@@ -23,12 +28,14 @@ def interval(run: Run) -> str:
     return f"{percent(run.test_accuracy)} [{low:.2f}, {high:.2f}]"
 
 
-def seconds(value: float) -> str:
-    """A duration with three significant digits.
+def seconds(value: float | None) -> str:
+    """A duration with three significant digits; a dash where there is none.
 
     >>> seconds(0.0000123), seconds(0.0456), seconds(1.5), seconds(0.00099996)
     ('12.3 µs', '45.6 ms', '1.50 s', '1.00 ms')
     """
+    if value is None:
+        return NOTHING
     for unit, scale in (("µs", 1e6), ("ms", 1e3)):
         if value * scale < 999.5:
             return f"{_three_digits(value * scale)} {unit}"
@@ -47,13 +54,23 @@ def size(count: int) -> str:
     return f"{_three_digits(count / scale)} {unit}"
 
 
-def times(factor: float) -> str:
-    """A ratio.
+def times(factor: float | None) -> str:
+    """A ratio; a dash where there is none.
 
     >>> times(15.62), times(0.456)
     ('15.6×', '0.456×')
     """
-    return f"{_three_digits(factor)}×"
+    return NOTHING if factor is None else f"{_three_digits(factor)}×"
+
+
+def speedup(run: Run) -> str:
+    """The speed-up with its 95% interval; ~ marks a disturbed measurement."""
+    text = times(run.speedup)
+    if run.mode == "fp32" or run.speedup is None:
+        return text
+    if run.speedup_low is not None and run.speedup_high is not None:
+        text += f" [{_three_digits(run.speedup_low)}, {_three_digits(run.speedup_high)}]"
+    return f"~{text}" if run.disturbed else text
 
 
 def _three_digits(value: float) -> str:
@@ -70,11 +87,25 @@ def by_model_and_mode(runs: Sequence[Run]) -> list[list[Run]]:
 
 
 def difference(run: Run, runs: Sequence[Run]) -> str:
-    """Test accuracy against the same model in FP32, in percentage points."""
+    """Test accuracy against the same model in FP32, in percentage points, with McNemar's verdict.
+
+    A star marks a significant difference.
+    """
     if run.mode == "fp32":
         return NOTHING
     fp32 = next(other for other in runs if other.model == run.model and other.mode == "fp32")
-    return f"{100 * (run.test_accuracy - fp32.test_accuracy):+.2f}"
+    text = f"{100 * (run.test_accuracy - fp32.test_accuracy):+.2f}"
+    return text if run.mcnemar_p is None else f"{text}{verdict(run.mcnemar_p)}"
+
+
+def verdict(p: float) -> str:
+    """A p-value, after a star where the difference is significant.
+
+    >>> verdict(0.312), verdict(0.0123), verdict(1e-9)
+    (' (p = 0.31)', '* (p = 0.012)', '* (p < 0.001)')
+    """
+    text = "p < 0.001" if p < 0.0005 else f"p = {p:.3f}" if p < 0.1 else f"p = {p:.2f}"
+    return f"{'*' if p < SIGNIFICANT else ''} ({text})"
 
 
 def results_table(runs: Sequence[Run]) -> tuple[list[str], list[list[str]]]:
@@ -107,7 +138,7 @@ def results_table(runs: Sequence[Run]) -> tuple[list[str], list[list[str]]]:
             NOTHING if run.zeros is None else f"{100 * run.zeros:.1f}%",
         ]
         for timed in group:
-            row += [seconds(timed.latency_s), times(timed.speedup)]
+            row += [seconds(timed.latency_s), speedup(timed)]
         rows.append(row)
     return header, rows
 
@@ -162,9 +193,13 @@ def summary_markdown(runs: Sequence[Run], machine: Machine, engine: str, title: 
         + ".",
         "",
         "Bytes are the stored weights (KB = 1000 bytes); latency is the median of a batch; smaller "
-        "and speed-up are against the same model in FP32, measured in the same run. Intervals are "
-        "Wilson's over the test images; they do not cover what another seed would change.",
+        "and speed-up are against the same model in FP32, measured in the same run on the machine "
+        "named above. Intervals are 95%: Wilson's over the test images, which do not cover what "
+        "another seed would change, and a bootstrap's over the timed rounds. p is McNemar's exact "
+        "test against FP32 on the same images, \\* a significant difference (p below 0.05).",
     ]
+    if any(run.disturbed for run in runs):
+        lines += ["", f"\\~: {DISTURBED}"]
     return "\n".join(lines) + "\n"
 
 
@@ -183,14 +218,18 @@ def table_text(runs: Sequence[Run]) -> str:
         row = [run.model, MODE_NAMES[run.mode], interval(run), difference(run, runs)]
         row += [size(run.bytes), times(run.compression)]
         for timed in group:
-            row += [seconds(timed.latency_s), times(timed.speedup)]
+            row += [seconds(timed.latency_s), speedup(timed)]
         rows.append(row)
     widths = [max(len(row[column]) for row in rows) for column in range(len(header))]
-    lines = [f"{runs[0].dataset}, seed {runs[0].seed}, threads {runs[0].threads}", ""]
+    first = runs[0]
+    about = f"{first.dataset}, seed {first.seed}, threads {first.threads}, machine {first.machine}"
+    lines = [about, ""]
     for row in rows:
         cells = [
             cell.ljust(width) if column < 2 else cell.rjust(width)
             for column, (cell, width) in enumerate(zip(row, widths, strict=True))
         ]
         lines.append("  ".join(cells).rstrip())
+    if any(run.disturbed for run in runs):
+        lines += ["", f"~ {DISTURBED}"]
     return "\n".join(lines) + "\n"
