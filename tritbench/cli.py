@@ -22,6 +22,7 @@ def main() -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     bring = commands.add_parser("run", help="bring the benchmark up to date and print its table")
     bring.add_argument("--preset", metavar="NAME", help="with the parameters of presets/NAME.yaml")
+    _add_compare(commands)
     _add_inspect(commands)
     _add_predict(commands)
     _add_export(commands)
@@ -30,6 +31,10 @@ def main() -> None:
         match flags.command:
             case "run":
                 run(flags.preset)
+            case "compare":
+                from tritbench.commands import compare
+
+                compare.run(flags.before, flags.after)
             # Imported when asked for: they bring PyTorch, which takes longer than a run of nothing.
             case "inspect":
                 from tritbench.commands import inspect
@@ -46,6 +51,14 @@ def main() -> None:
                 from tritbench.commands import export
 
                 export.run(flags.file, flags.gguf, flags.gguf_type, flags.onnx, flags.t81)
+
+
+def _add_compare(commands: Any) -> None:
+    parser = commands.add_parser(
+        "compare", help="what a change did, as Markdown; fails where it breaks a gate"
+    )
+    parser.add_argument("before", help="a git revision or a DVC experiment")
+    parser.add_argument("after", nargs="?", help="the same; without it, the working tree")
 
 
 def _add_inspect(commands: Any) -> None:

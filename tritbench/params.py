@@ -137,10 +137,19 @@ class EvaluateParams(Section):
     min_runs: Count
 
 
+class GatesParams(Section):
+    """What `tritbench compare` lets a change cost before it fails."""
+
+    accuracy_drop: NotNegative
+    bytes_growth: NotNegative
+    speedup_floor: NotNegative
+
+
 class ReportParams(Section):
-    """What the report shows."""
+    """What the report shows, and what a change may cost."""
 
     title: Annotated[str, Field(min_length=1)]
+    gates: GatesParams
 
 
 class Params(Section):

@@ -1,18 +1,14 @@
 """What `evaluate` and the training stages measured, read from their files and checked."""
 
-import csv
 import json
-import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from itertools import product
 from pathlib import Path
-from typing import TypeVar
 
 from tritbench.errors import TritbenchError
-
-Number = TypeVar("Number", int, float)
+from tritbench.report.table import CsvRow, csv_rows, missing, read_text
 
 MODES = ("fp32", "ptq", "qat")
 TRAINED_MODES = ("fp32", "qat")
@@ -131,58 +127,6 @@ class Results:
     engine: str | None
 
 
-class _Row:
-    """One line of a CSV file; its readers say where a bad value stands."""
-
-    def __init__(self, path: Path, line: int, values: dict[str, str]) -> None:
-        self.path, self.line, self.values = path, line, values
-
-    def text(self, column: str) -> str:
-        if not self.values[column].strip():
-            raise self.bad(column, "text")
-        return self.values[column]
-
-    def one_of(self, column: str, allowed: Sequence[str]) -> str:
-        if self.values[column] not in allowed:
-            raise self.bad(column, f"one of {', '.join(allowed)}")
-        return self.values[column]
-
-    def integer(self, column: str, minimum: int = 0) -> int:
-        number = _parsed(int, self.values[column])
-        if number is None or number < minimum:
-            raise self.bad(column, f"an integer of at least {minimum}")
-        return number
-
-    def number(self, column: str, above: float = -math.inf) -> float:
-        number = _parsed(float, self.values[column])
-        if number is None or not above < number < math.inf:
-            limit = "" if above == -math.inf else f" above {above:g}"
-            raise self.bad(column, f"a finite number{limit}")
-        return number
-
-    def share(self, column: str) -> float:
-        number = _parsed(float, self.values[column])
-        if number is None or not 0 <= number <= 1:
-            raise self.bad(column, "a number from 0 to 1")
-        return number
-
-    def has(self, column: str) -> bool:
-        return bool(self.values.get(column, "").strip())
-
-    def bad(self, column: str, expected: str) -> TritbenchError:
-        value = self.values[column]
-        return TritbenchError(
-            f"{self.path}, line {self.line}: {column} = {value!r}: expected {expected}"
-        )
-
-
-def _parsed(kind: type[Number], text: str) -> Number | None:
-    try:
-        return kind(text)
-    except ValueError:
-        return None
-
-
 def read_results(folder: Path, models: Sequence[str]) -> Results:
     """Read what the report shows of `models` from `folder` (benchmarks/).
 
@@ -209,8 +153,18 @@ def read_results(folder: Path, models: Sequence[str]) -> Results:
 
 def read_runs(path: Path, models: Sequence[str]) -> list[Run]:
     """The rows of quantization_runs.csv for `models`, ordered by model, mode and batch size."""
+    return parse_runs(read_text(path), str(path), models)
+
+
+def parse_runs(text: str, origin: str, models: Sequence[str] | None = None) -> list[Run]:
+    """`read_runs` of a file's content; without `models`, all that are in it.
+
+    Raises:
+        TritbenchError: naming the origin, line, column and value that is wrong or missing.
+    """
     runs: dict[tuple[str, str, int], Run] = {}
-    for row in _rows(path, [field.name for field in fields(Run) if field.name not in LATER]):
+    columns = [field.name for field in fields(Run) if field.name not in LATER]
+    for row in csv_rows(text, origin, columns):
         run = _run(row)
         first = next(iter(runs.values()), run)
         # Latencies compare only within one run on one machine, accuracies within one data set.
@@ -221,18 +175,22 @@ def read_runs(path: Path, models: Sequence[str]) -> list[Run]:
         if key in runs:
             raise row.bad("batch_size", "each model, mode and batch size once")
         runs[key] = run
+    if models is None:
+        models = list(dict.fromkeys(run.model for run in runs.values()))
     modes = [mode for mode in MODES if any(run.mode == mode for run in runs.values())]
     sizes = sorted({run.batch_size for run in runs.values()})
     wanted = list(product(models, dict.fromkeys(["fp32", *modes]), sizes))
-    for model, mode, size in wanted or [(models[0], "fp32", 1)]:
+    if not runs:
+        raise TritbenchError(f"{origin}: no rows")
+    for model, mode, size in wanted:
         if (model, mode, size) not in runs:
             raise TritbenchError(
-                f"{path}: no row for model {model!r}, mode {mode!r}, batch size {size}"
+                f"{origin}: no row for model {model!r}, mode {mode!r}, batch size {size}"
             )
     return [runs[key] for key in wanted]
 
 
-def _run(row: _Row) -> Run:
+def _run(row: CsvRow) -> Run:
     def positive(column: str) -> float | None:
         return row.number(column, above=0) if row.has(column) else None
 
@@ -295,7 +253,7 @@ def read_epochs(path: Path, model: str, mode: str) -> list[Epoch]:
             row.number("val_loss"),
             row.share("val_accuracy"),
         )
-        for row in _rows(path, [field.name for field in fields(Epoch)][2:])
+        for row in csv_rows(read_text(path), str(path), [field.name for field in fields(Epoch)][2:])
     ]
     if not epochs:
         raise TritbenchError(f"{path}: no rows; expected one per epoch")
@@ -304,9 +262,14 @@ def read_epochs(path: Path, model: str, mode: str) -> list[Epoch]:
 
 def read_confusions(path: Path, pairs: Sequence[tuple[str, str]]) -> list[Confusion]:
     """The confusion matrix of each (model, mode) in `pairs`; a pair of classes without row is 0."""
+    return parse_confusions(read_text(path), str(path), pairs)
+
+
+def parse_confusions(text: str, origin: str, pairs: Sequence[tuple[str, str]]) -> list[Confusion]:
+    """`read_confusions` of a file's content."""
     counts: dict[tuple[str, str], Counter[tuple[str, str]]] = {pair: Counter() for pair in pairs}
     classes: dict[str, None] = {}
-    for row in _rows(path, ["model", "mode", "actual", "predicted", "count"]):
+    for row in csv_rows(text, origin, ["model", "mode", "actual", "predicted", "count"]):
         pair = (row.text("model"), row.one_of("mode", MODES))
         cell = (row.text("actual"), row.text("predicted"))
         if pair in counts:
@@ -314,7 +277,7 @@ def read_confusions(path: Path, pairs: Sequence[tuple[str, str]]) -> list[Confus
             classes.update(dict.fromkeys(cell))
     for pair, cells in counts.items():
         if not cells:
-            raise TritbenchError(f"{path}: no rows for model {pair[0]!r}, mode {pair[1]!r}")
+            raise TritbenchError(f"{origin}: no rows for model {pair[0]!r}, mode {pair[1]!r}")
     names = tuple(classes)
     return [
         Confusion(*pair, names, tuple(tuple(cells[a, p] for p in names) for a in names))
@@ -327,7 +290,7 @@ def read_machine(path: Path) -> tuple[Machine, str | None]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise _missing(path) from None
+        raise missing(path) from None
     except ValueError as error:
         raise TritbenchError(f"{path}: not JSON: {error}") from None
     machine = content.get("machine") if isinstance(content, dict) else None
@@ -344,27 +307,3 @@ def read_machine(path: Path) -> tuple[Machine, str | None]:
         virtual=machine.get("virtual") is True,
     )
     return found, engine and str(engine)
-
-
-def _rows(path: Path, columns: Sequence[str]) -> Iterator[_Row]:
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            reader = csv.DictReader(file, strict=True)
-            for column in columns:
-                if column not in (reader.fieldnames or ()):
-                    raise TritbenchError(f"{path}, line 1: no column {column!r}")
-            for values in reader:
-                if None in values or None in values.values():
-                    raise TritbenchError(
-                        f"{path}, line {reader.line_num}: expected {len(reader.fieldnames or ())} "
-                        "values as in the header"
-                    )
-                yield _Row(path, reader.line_num, values)
-    except FileNotFoundError:
-        raise _missing(path) from None
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise TritbenchError(f"{path}: not CSV: {error}") from None
-
-
-def _missing(path: Path) -> TritbenchError:
-    return TritbenchError(f"{path}: no such file; expected what the stages before `report` write")

@@ -179,13 +179,10 @@ def summary_markdown(runs: Sequence[Run], machine: Machine, engine: str, title: 
         title: the report's.
     """
     header, rows = results_table(runs)
-    numeric = len(header) - 2
     lines = [
         f"# {escape_markdown(title)}: {escape_markdown(runs[0].dataset)}",
         "",
-        _markdown_row(header, escape_markdown),
-        _markdown_row([":--"] * 2 + ["--:"] * numeric, str),
-        *(_markdown_row(row, escape_markdown) for row in rows),
+        *markdown_table(header, rows),
         "",
         "; ".join(
             f"{name}: {escape_markdown(value)}" for name, value in provenance(runs, machine, engine)
@@ -201,6 +198,15 @@ def summary_markdown(runs: Sequence[Run], machine: Machine, engine: str, title: 
     if any(run.disturbed for run in runs):
         lines += ["", f"\\~: {DISTURBED}"]
     return "\n".join(lines) + "\n"
+
+
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of a table whose first two columns are names and whose others are figures."""
+    return [
+        _markdown_row(header, escape_markdown),
+        _markdown_row([":--"] * 2 + ["--:"] * (len(header) - 2), str),
+        *(_markdown_row(row, escape_markdown) for row in rows),
+    ]
 
 
 def _markdown_row(cells: Sequence[str], escape: Callable[[str], str]) -> str:
