@@ -51,6 +51,7 @@ def parameters(flags: argparse.Namespace) -> Params:
     content: dict[str, Any] = load_params(ROOT / "params.yaml").model_dump()
     content["models"] = [flags.model]
     content["evaluate"]["batch_sizes"] = content["evaluate"]["batch_sizes"][:1]
+    content["evaluate"]["peers"] = []  # the rows are those of the three modes
     overrides = [
         ("data", "dataset", flags.dataset),
         ("train", "batch_size", flags.batch_size),

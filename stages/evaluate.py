@@ -14,8 +14,10 @@ from tritbench.errors import reported
 from tritbench.files import write_atomic
 from tritbench.measure.accuracy import confusion
 from tritbench.measure.benchmark import measure_model
+from tritbench.measure.energy import Meter, find_meter
 from tritbench.measure.latency import MAX_SPREAD, timer_overhead
 from tritbench.measure.machine import fingerprint
+from tritbench.measure.memory import peak_memory
 from tritbench.measure.rows import (
     Row,
     brief_metrics,
@@ -34,6 +36,14 @@ def main() -> None:
     """Write what benchmarks/ says about the artifacts in models/."""
     params = load_params()
     train.use_device("cpu", params.evaluate.threads)
+    paths = {
+        name: {m: Path("models") / name / f"{m}.{SUFFIX[m]}" for m in get_args(Mode)}
+        for name in params.models
+    }
+    files = [path for modes in paths.values() for path in modes.values()]
+    sizes, threads = params.evaluate.batch_sizes, params.evaluate.threads
+    memory = peak_memory(files, sizes, threads)
+    meter = find_meter()
     dataset = data.load(params.data.folder, params.data.validation, params.seed)
     machine = fingerprint()
     about: Row = {
@@ -46,13 +56,27 @@ def main() -> None:
     }
     methods = {"ptq": params.ptq.method, "qat": params.qat.method}
     rows: list[Row] = []
+    peers: list[Row] = []
+    absent: list[dict[str, str]] = []
     classes: list[Row] = []
     predictions: dict[str, np.ndarray] = {"labels": dataset.test.labels.numpy()}
     confusions = ["model,mode,actual,predicted,count"]
     for name in params.models:
-        paths = {m: Path("models") / name / f"{m}.{SUFFIX[m]}" for m in get_args(Mode)}
-        result = measure_model(name, paths, dataset, params.evaluate, methods, about)
+        result = measure_model(
+            name,
+            paths[name],
+            dataset,
+            params.evaluate,
+            methods,
+            about,
+            meter if isinstance(meter, Meter) else None,
+            memory,
+        )
         rows += result.rows
+        peers += result.peers
+        absent += [
+            {"model": name, "peer": peer, "reason": why} for peer, why in result.absent.items()
+        ]
         classes += result.classes
         for mode, logits in result.test_logits.items():
             predictions[f"{name}.{mode}"] = logits.numpy()
@@ -66,15 +90,18 @@ def main() -> None:
     metrics["latency"] = {
         "machine": machine,
         "engine": result.engine,
-        "threads": params.evaluate.threads,
+        "threads": threads,
         "max_spread": MAX_SPREAD,
         "timer": timer_overhead(),
+        "energy": meter if isinstance(meter, str) else f"RAPL, {len(meter.zones)} packages",
+        "absent_peers": absent,
         **metrics["latency"],
     }
     metrics["metrics"] = brief_metrics(rows)
     for name, content in metrics.items():
         write_atomic(OUT / f"{name}.json", json.dumps(content, indent=2) + "\n")
     write_atomic(OUT / "quantization_runs.csv", rows_csv(rows))
+    write_atomic(OUT / "peers.csv", rows_csv(peers))
     write_atomic(OUT / "per_class.csv", table_csv(classes))
     write_atomic(OUT / "confusion.csv", "\n".join(confusions) + "\n")
     archive = io.BytesIO()

@@ -3,11 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from tritbench import runtime
 from tritbench.measure.kernels import COLUMNS, Case, cases, limit_seconds, measure, ternary_network
-from tritbench.measure.peers import ggml_tq2_0, peers, to_onnx
+from tritbench.measure.peers import ggml_tq2_0, kernel_peers
 from tritbench.models import InputSpec, build
 
 SPEC = InputSpec((1, 8, 8), 0.3, 0.4)
@@ -43,18 +42,6 @@ def test_every_case_is_a_network_and_its_input():
     assert len(found) == len(set(found)) == 12
 
 
-def test_the_onnx_model_is_the_same_network():
-    ort = pytest.importorskip("onnxruntime", reason="pip install -e '.[peers]'")
-    model = build("cnn", {"channels": [4, 6], "hidden": 8}, SPEC.shape, 3, seed=0).eval()
-    x = torch.randn(2, *SPEC.shape, generator=torch.Generator().manual_seed(0))
-    session = ort.InferenceSession(to_onnx(model, list(x.shape)).SerializeToString())
-    (found,) = session.run(None, {"x": x.numpy()})
-    with torch.no_grad():
-        np.testing.assert_allclose(found, model(x).numpy(), rtol=1e-4, atol=1e-5)
-    with pytest.raises(TypeError, match="Sigmoid"):
-        to_onnx(nn.Sequential(nn.Sigmoid()), [1])
-
-
 def ternary_layer(outputs, inputs):
     random = np.random.default_rng(0)
     scale = 2.0 ** random.integers(-6, 0, (outputs, 1))  # float16 holds it
@@ -84,6 +71,6 @@ def test_ggml_runs_single_layers_whatever_their_length():
     names = {}
     for found in cases():
         if len(found.x) == 1 and found.name in ("mlp", "512×784", "1024×1024"):
-            engines = peers(found.model, found.network, found.normalized)
+            engines = kernel_peers(found.model, found.network, found.normalized)
             names[found.name] = [name for name in engines if "ggml" in name]
     assert names == {"mlp": [], "512×784": ["ggml tq2_0 (K=768)"], "1024×1024": ["ggml tq2_0"]}

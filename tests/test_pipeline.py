@@ -65,7 +65,7 @@ def make_clone(folder, dataset, models=("linear", "mlp")):
     params["train"] |= {"epochs": {"linear": 1, "mlp": 1}, "batch_size": 16, "threads": 1}
     params["qat"]["epochs"] = 1
     params["ptq"]["calibration"] = {"linear": 64, "mlp": 64}
-    params["evaluate"] |= {"min_run_time": 0.001, "batch_sizes": [1]}
+    params["evaluate"] |= {"min_run_time": 0.001, "batch_sizes": [1], "peers": []}
     with (folder / "params.yaml").open("w") as file:
         yaml.dump(params, file)
     run(folder, "git", "init", "-q")

@@ -25,6 +25,7 @@ NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$")]
 Mode = Literal["fp32", "ptq", "qat"]
 
+PeerName = Literal["torch compile", "torch int8 dynamic", "onnxruntime fp32", "onnxruntime int8"]
 PtqMethod = Literal["threshold", "raw", "absmean", "optimal", "gptq", "descent"]
 
 
@@ -129,12 +130,13 @@ class PackingParams(Section):
 
 
 class EvaluateParams(Section):
-    """How latency is measured."""
+    """How latency is measured, and beside what."""
 
     batch_sizes: Annotated[list[Count], Field(min_length=1)]
     threads: Count
     min_run_time: Positive
     min_runs: Count
+    peers: list[PeerName]
 
 
 class GatesParams(Section):

@@ -1,12 +1,12 @@
 """One model in its three modes, side by side: accuracy, latency and bytes as rows."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from torch import Tensor
+from torch import Tensor, nn
 
 from tritbench import runtime
 from tritbench.data import Dataset
@@ -19,13 +19,18 @@ from tritbench.measure.accuracy import (
     score,
     score_classes,
 )
+from tritbench.measure.energy import Meter, joules_per_image
 from tritbench.measure.latency import Latency, interleaved
+from tritbench.measure.memory import PeakMemory
+from tritbench.measure.peers import EAGER, PEERS, AbsentError, Normalize, Peer, build_peer
 from tritbench.measure.rows import METRICS, Row
 from tritbench.measure.statistics import ratio_interval
 from tritbench.measure.storage import Storage, float_storage, ternary_storage
 from tritbench.models import load_checkpoint, weight_layers
 from tritbench.packing import load_trit
-from tritbench.params import EvaluateParams
+from tritbench.params import EvaluateParams, PeerName
+
+REFERENCE = "reference"
 
 
 @dataclass(frozen=True)
@@ -34,12 +39,17 @@ class Result:
 
     Attributes:
         rows: one for each mode and batch size.
+        peers: the same for each peer that ran the FP32 network, with mode `peer`; the first is
+            PyTorch, whose rows are FP32's own.
+        absent: peer to the reason why it did not.
         classes: one for each mode and class: model, mode, class, accuracy, low, high.
         test_logits: [n, classes] on the test split, by mode.
         engine: what ran it last, in words.
     """
 
     rows: list[Row]
+    peers: list[Row]
+    absent: dict[str, str]
     classes: list[Row]
     test_logits: dict[str, Tensor]
     engine: str
@@ -52,6 +62,8 @@ def measure_model(
     settings: EvaluateParams,
     methods: Mapping[str, str],
     about: Mapping[str, object],
+    meter: Meter | None = None,
+    memory: Callable[[], PeakMemory] | None = None,
 ) -> Result:
     """Run the files of one model; one row for each mode and batch size.
 
@@ -61,67 +73,115 @@ def measure_model(
         name: the model's name.
         paths: mode (fp32 first, then ptq, qat) to file.
         dataset: its validation split gives `accuracy` and `loss`, its test split the rest.
-        settings: batch sizes, threads, time for each measurement.
+        settings: batch sizes, threads, time for each measurement, peers.
         methods: of quantization, by mode.
         about: columns that all rows share: dataset, seed, run_id, git_rev, machine, timestamp.
+        meter: of energy, where there is one.
+        memory: of the files, as `peak_memory` returns it; awaited before anything is timed.
 
     Raises:
         TritbenchError: naming a file that cannot be used.
     """
+    start = time.perf_counter()
     models = {mode: runtime.load(path, settings.threads) for mode, path in paths.items()}
     references = {
         mode: runtime.load_reference(path) for mode, path in paths.items() if path.suffix == ".trit"
     }
+    fp32 = runtime.load_reference(paths["fp32"])
+    peers, absent = _peers(fp32, settings.peers, dataset.test.pixels[:1])
     storage = {mode: stored(path) for mode, path in paths.items()}
-    start = time.perf_counter()
+    storage |= {peer: _peer_storage(built, storage["fp32"]) for peer, built in peers.items()}
+    calls: dict[str, Callable[[Tensor], Tensor]] = {
+        **models,
+        **{peer: built.call for peer, built in peers.items()},
+    }
     validation, test = dataset.validation, dataset.test
     logits: dict[str, Tensor] = {}
-    fixed: dict[str, Row] = {}  # by mode, what holds at every batch size
-    for mode, model in models.items():
-        label = str(paths[mode])
-        logits[mode] = predict(model, test.pixels, label)
-        fixed[mode] = {
-            **_validation(score(predict(model, validation.pixels, label), validation.labels)),
-            **_test(logits[mode], logits["fp32"], test.labels, is_fp32=mode == "fp32"),
-            **_storage(storage[mode], storage["fp32"]),
-            "peak_memory_bytes": None,
-            "joules_per_image": None,
+    fixed: dict[str, Row] = {}  # what holds at every batch size
+    for key, call in calls.items():
+        label = str(paths.get(key, f"{name}: {key}"))
+        logits[key] = predict(call, test.pixels, label)
+        fixed[key] = {
+            **_validation(score(predict(call, validation.pixels, label), validation.labels)),
+            **_test(logits[key], logits["fp32"], test.labels, is_fp32=key == "fp32"),
+            **_storage(storage[key], storage["fp32"]),
             "reference_accuracy": None,
             "engine_accuracy_delta": None,
-            "method": methods.get(mode, ""),
+            "method": key if key in peers else methods.get(key, ""),
         }
     for mode, model in references.items():
         reference = score(predict(model, test.pixels, str(paths[mode])), test.labels).accuracy
         fixed[mode]["reference_accuracy"] = reference
         fixed[mode]["engine_accuracy_delta"] = fixed[mode]["test_accuracy"] - reference
+    bytes_at_peak = memory() if memory else {}
+    timed = dict(calls)
+    if references:
+        # Those of other modes have the same layers, with other numbers in them.
+        timed[REFERENCE] = next(iter(references.values()))
     rows: list[Row] = []
     for batch_size in settings.batch_sizes:
+        images = test.pixels[np.arange(batch_size) % len(test)]
         latency = interleaved(
-            {**models, **{f"{mode} reference": model for mode, model in references.items()}},
-            test.pixels[np.arange(batch_size) % len(test)],
+            timed,
+            images,
             threads=settings.threads,
             min_run_time=settings.min_run_time,
             min_runs=settings.min_runs,
         )
-        rows += [
-            {
-                "model": name,
-                "mode": mode,
-                "batch_size": batch_size,
-                **columns,
-                **_latency(mode, latency),
-                "threads": settings.threads,
-                **about,
-            }
-            for mode, columns in fixed.items()
-        ]
+        for key, columns in fixed.items():
+            path = paths.get(key)
+            rows.append(
+                {
+                    "model": name,
+                    "mode": "peer" if path is None else key,
+                    "batch_size": batch_size,
+                    **columns,
+                    **_latency(key, latency, has_reference=key in references),
+                    "joules_per_image": meter and joules_per_image(calls[key], images, meter),
+                    "peak_memory_bytes": path and bytes_at_peak.get((path, batch_size)),
+                    "threads": settings.threads,
+                    **about,
+                }
+            )
     classes = [
         {"model": name, "mode": mode, "class": label, **_interval(found)}
-        for mode, z in logits.items()
-        for label, found in zip(dataset.classes, score_classes(z, test.labels), strict=True)
+        for mode in paths
+        for label, found in zip(
+            dataset.classes, score_classes(logits[mode], test.labels), strict=True
+        )
     ]
-    print(f"{name}: {', '.join(paths)} measured in {time.perf_counter() - start:.1f} s")
-    return Result(rows, classes, logits, models[mode].engine)
+    print(f"{name}: {', '.join(calls)} measured in {time.perf_counter() - start:.1f} s")
+    eager = [{**row, "mode": "peer", "method": EAGER} for row in rows if row["mode"] == "fp32"]
+    return Result(
+        [row for row in rows if row["mode"] != "peer"],
+        eager + [row for row in rows if row["mode"] == "peer"],
+        absent,
+        classes,
+        {mode: logits[mode] for mode in paths},
+        models[list(paths)[-1]].engine,
+    )
+
+
+def _peers(
+    fp32: runtime.ReferenceModel, names: Sequence[PeerName], example: Tensor
+) -> tuple[dict[str, Peer], dict[str, str]]:
+    """The peers that run a float network of uint8 images, and why the others do not."""
+    network = nn.Sequential(Normalize(fp32.input), *fp32.network).eval()
+    peers: dict[str, Peer] = {}
+    absent: dict[str, str] = {}
+    for name in PEERS:
+        try:
+            if name not in names:
+                raise AbsentError("not in evaluate.peers")
+            peers[name] = build_peer(name, network, example)
+        except AbsentError as error:
+            absent[name] = str(error)
+    return peers, absent
+
+
+def _peer_storage(peer: Peer, fp32: Storage) -> Storage:
+    bits = fp32.bits_per_weight * peer.bytes / fp32.bytes
+    return Storage(peer.bytes, peer.file_bytes, bits)
 
 
 def _validation(found: Score) -> Row:
@@ -148,7 +208,7 @@ def _storage(own: Storage, fp32: Storage) -> Row:
     return {**vars(own), "compression": fp32.bytes / own.bytes}
 
 
-def _latency(name: str, taken: Mapping[str, Latency]) -> Row:
+def _latency(name: str, taken: Mapping[str, Latency], has_reference: bool) -> Row:
     """The columns of one model's latency; empty where it was not timed."""
     columns = [column for column in METRICS["latency"] if column != "joules_per_image"]
     if name not in taken:
@@ -156,7 +216,6 @@ def _latency(name: str, taken: Mapping[str, Latency]) -> Row:
     own, fp32 = taken[name], taken["fp32"]
     interval = ratio_interval(fp32.blocks, own.blocks) if name != "fp32" else (1.0, 1.0)
     low, high = interval or (None, None)
-    reference = taken.get(f"{name} reference")
     return {
         "latency_s": own.median_s,
         "latency_iqr_s": own.iqr_s,
@@ -166,7 +225,7 @@ def _latency(name: str, taken: Mapping[str, Latency]) -> Row:
         "speedup": fp32.median_s / own.median_s,
         "speedup_low": low,
         "speedup_high": high,
-        "reference_latency_s": reference and reference.median_s,
+        "reference_latency_s": taken[REFERENCE].median_s if has_reference else None,
     }
 
 

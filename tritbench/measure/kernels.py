@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from tritbench import runtime
 from tritbench.errors import TritbenchError
 from tritbench.measure.latency import interleaved
-from tritbench.measure.peers import Call, peers
+from tritbench.measure.peers import Call, kernel_peers
 from tritbench.measure.rows import Row
 from tritbench.models import InputSpec, build, weight_layers
 from tritbench.packing import Network
@@ -90,7 +90,7 @@ def measure(case: Case, min_run_time: float, min_runs: int) -> list[Row]:
     batch = len(case.x)
     if case.name in THREADED and batch > 1:
         engines["native, 2 threads"] = runtime.from_packed(case.network, 2, "auto", "int8")
-    engines |= peers(case.model, case.network, case.normalized)
+    engines |= kernel_peers(case.model, case.network, case.normalized)
     taken = interleaved(engines, case.x, threads=1, min_run_time=min_run_time, min_runs=min_runs)
     limit, limit_by = limit_seconds(case.network, batch)
     return [

@@ -1,52 +1,140 @@
-"""The same network or layer by others: what the engine's speed is compared with.
+"""The same network by others: what one would pick instead, and what the engine is compared with.
 
 PyTorch is always there; ONNX Runtime and ggml where `pip install .[peers]` put them.
 """
 
+import copy
 import ctypes
 import importlib
 import importlib.util
+import io
 import logging
+import shutil
 import tempfile
 import warnings
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from tritbench.models import InputSpec
 from tritbench.packing import Network
 from tritbench.packing.dequantize import weights
+from tritbench.params import PeerName
 
 GGML_BLOCK = 256  # weights of TQ2_0 that share a scale; a row has no other length than multiples
+EAGER = "torch fp32"  # what runs the FP32 checkpoints as they are
+PEERS: tuple[PeerName, ...] = get_args(PeerName)
 
-Call = Callable[[Any], Any]  # takes an argument that it ignores: its input is fixed
+Call = Callable[[Any], Any]
 
 
-def peers(model: nn.Sequential, network: Network, x: Tensor) -> dict[str, Call]:
-    """Callables that run a network on float32 x, one row an image.
+class AbsentError(Exception):
+    """Why a peer cannot run a network here, in words."""
 
-    PyTorch and ONNX Runtime run the float `model` and its dynamic int8 version. ggml multiplies by
-    the trits of `network`, the same in ternary, where that is one linear layer.
+
+@dataclass(frozen=True)
+class Peer:
+    """A network ready to run: Tensor [n, ...] to logits [n, classes], and what it stores."""
+
+    call: Callable[[Tensor], Tensor]
+    bytes: int
+    file_bytes: int
+
+
+class Normalize(nn.Module):
+    """The first layer of a network that takes uint8 images."""
+
+    def __init__(self, spec: InputSpec) -> None:
+        super().__init__()
+        self.spec = spec
+
+    def forward(self, images: Tensor) -> Tensor:
+        """float32 of uint8 [n, ...]."""
+        return self.spec.normalize(images)
+
+
+def build_peer(name: PeerName, network: nn.Sequential, x: Tensor) -> Peer:
+    """A float network, run by a peer.
+
+    Args:
+        name: the peer's.
+        network: of Linear, Conv2d, BatchNorm, ReLU, pooling, Flatten; Normalize may come first.
+        x: an example of its input.
+
+    Raises:
+        AbsentError: where it cannot be had here.
     """
-    found: dict[str, Call] = {"torch fp32": lambda _: model(x)}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # PyTorch calls it deprecated, without a successor here
-        int8 = torch.ao.quantization.quantize_dynamic(model, {nn.Linear}, torch.qint8)
-    if any(isinstance(module, nn.Linear) for module in model):
-        found["torch int8 dynamic"] = lambda _: int8(x)
-    if importlib.util.find_spec("onnxruntime") and importlib.util.find_spec("onnx"):
-        found |= _onnxruntime(model, x.numpy())
+    match name:
+        case "torch compile":
+            if not (shutil.which("g++") or shutil.which("clang++")):
+                raise AbsentError("torch.compile needs a C++ compiler")
+            return _torch(torch.compile(network, dynamic=False), network)
+        case "torch int8 dynamic":
+            return _torch_int8(network)
+        case "onnxruntime fp32" | "onnxruntime int8":
+            return _onnxruntime(network, x, int8=name.endswith("int8"))
+
+
+def kernel_peers(model: nn.Sequential, network: Network, x: Tensor) -> dict[str, Call]:
+    """Callables that run a network on float32 x, whatever they are called with.
+
+    The peers run the float `model`. ggml multiplies by the trits of `network`, the same in ternary,
+    where that is one linear layer.
+    """
+    found: dict[str, Call] = {EAGER: lambda _: model(x)}
+    for name in PEERS:
+        if name != "torch compile":
+            try:
+                found[name] = _fixed(build_peer(name, model, x).call, x)
+            except AbsentError:
+                continue
     linear = [layer.about["type"] for layer in network.layers] == ["flatten", "linear"]
     if linear and x.shape[1] >= GGML_BLOCK and importlib.util.find_spec("ggml"):
         weight = weights(network.layers[1])
         inputs = x.shape[1] // GGML_BLOCK * GGML_BLOCK
-        name = "ggml tq2_0" if inputs == x.shape[1] else f"ggml tq2_0 (K={inputs})"
-        found[name] = ggml_tq2_0(weight[:, :inputs], x.numpy()[:, :inputs])
+        name_ggml = "ggml tq2_0" if inputs == x.shape[1] else f"ggml tq2_0 (K={inputs})"
+        found[name_ggml] = ggml_tq2_0(weight[:, :inputs], x.numpy()[:, :inputs])
     return found
+
+
+def _fixed(call: Call, x: Tensor) -> Call:
+    return lambda _: call(x)
+
+
+def _torch(call: Any, network: nn.Module) -> Peer:
+    file = io.BytesIO()
+    torch.save(network.state_dict(), file)
+    stored = sum(t.numel() * t.element_size() for t in _tensors(network.state_dict()))
+    return Peer(torch.inference_mode()(call), stored, len(file.getvalue()))
+
+
+def _torch_int8(network: nn.Sequential) -> Peer:
+    if not any(isinstance(module, nn.Linear) for module in network):
+        raise AbsentError("it has no linear layer, which is all that PyTorch quantizes dynamically")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # PyTorch calls it deprecated, without a successor here
+        int8 = torch.ao.quantization.quantize_dynamic(
+            copy.deepcopy(network), {nn.Linear}, torch.qint8
+        )
+        return _torch(int8, int8)
+
+
+def _tensors(value: object) -> Iterator[Tensor]:
+    """Those of a state dict; a quantized layer keeps its weight and bias in a tuple."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from _tensors(item)
+    elif isinstance(value, tuple):
+        for item in value:
+            yield from _tensors(item)
 
 
 def ggml_tq2_0(weight: np.ndarray, x: np.ndarray) -> Call:
@@ -100,36 +188,50 @@ def ggml_tq2_0(weight: np.ndarray, x: np.ndarray) -> Call:
     return call
 
 
-def _onnxruntime(model: nn.Sequential, x: np.ndarray) -> dict[str, Call]:
+def _onnxruntime(network: nn.Sequential, x: Tensor, int8: bool) -> Peer:
+    if not (importlib.util.find_spec("onnxruntime") and importlib.util.find_spec("onnx")):
+        raise AbsentError(
+            "onnx and onnxruntime are not installed; `pip install .[peers]` brings them"
+        )
     import onnx
     import onnxruntime as ort
-    from onnxruntime.quantization import quantize_dynamic
 
     options = ort.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.intra_op_num_threads = options.inter_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 3
-    found: dict[str, Call] = {}
+    model = to_onnx(network, x)
+    if int8:
+        model = _onnx_int8(model)
+    content = model.SerializeToString()
+    session = ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    stored = sum(onnx.numpy_helper.to_array(t).nbytes for t in model.graph.initializer)
+
+    def call(images: Tensor) -> Tensor:
+        return torch.from_numpy(session.run(None, {"x": images.numpy()})[0])
+
+    return Peer(call, stored, len(content))
+
+
+def _onnx_int8(model: Any) -> Any:
+    import onnx
+    from onnxruntime.quantization import quantize_dynamic
+
     with tempfile.TemporaryDirectory(prefix="tritbench.") as folder:
         fp32, int8 = Path(folder) / "fp32.onnx", Path(folder) / "int8.onnx"
-        onnx.save(to_onnx(model, list(x.shape)), fp32)
+        onnx.save(model, fp32)
         logging.disable(logging.WARNING)  # advice on pre-processing, at every call
-        quantize_dynamic(fp32, int8)
-        logging.disable(logging.NOTSET)
-        for name, path in (("onnxruntime fp32", fp32), ("onnxruntime int8", int8)):
-            session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-            found[name] = _session_call(session, x)
-    return found
+        try:
+            quantize_dynamic(fp32, int8)
+        finally:
+            logging.disable(logging.NOTSET)
+        return onnx.load(int8)
 
 
-def _session_call(session: Any, x: np.ndarray) -> Call:
-    return lambda _: session.run(None, {"x": x})
-
-
-def to_onnx(model: nn.Sequential, shape: list[int]) -> Any:
-    """A network of Linear, Conv2d, BatchNorm, ReLU, MaxPool2d and Flatten as an ONNX model.
+def to_onnx(network: nn.Sequential, x: Tensor) -> Any:
+    """A network as an ONNX model of any batch size.
 
     Raises:
-        TypeError: naming another layer.
+        AbsentError: naming a layer that has no form here.
     """
     from onnx import TensorProto, helper, numpy_helper
 
@@ -139,11 +241,18 @@ def to_onnx(model: nn.Sequential, shape: list[int]) -> Any:
         initializers.append(numpy_helper.from_array(value.detach().numpy(), name))
         return name
 
-    for index, module in enumerate(model.eval()):
+    for index, module in enumerate(network.eval()):
         source, target = f"v{index}" if index else "x", f"v{index + 1}"
         kind: str
         inputs, settings = [source], dict[str, Any]()
         match module:
+            case Normalize():
+                scale = torch.tensor(1 / (255 * module.spec.std))
+                shift = torch.tensor(-module.spec.mean / module.spec.std)
+                nodes.append(helper.make_node("Cast", [source], ["pixels"], to=TensorProto.FLOAT))
+                inputs = ["pixels", constant("scale", scale)]
+                nodes.append(helper.make_node("Mul", inputs, ["scaled"]))
+                kind, inputs = "Add", ["scaled", constant("shift", shift)]
             case nn.Linear() | nn.Conv2d():
                 inputs.append(constant(f"w{index}", module.weight))
                 if module.bias is not None:
@@ -164,19 +273,25 @@ def to_onnx(model: nn.Sequential, shape: list[int]) -> Any:
                     inputs.append(constant(f"{key}{index}", getattr(module, key)))
             case nn.ReLU():
                 kind = "Relu"
-            case nn.MaxPool2d():
-                size = [int(module.kernel_size)] * 2  # type: ignore[arg-type]
-                kind, settings = "MaxPool", {"kernel_shape": size, "strides": size}
+            case nn.MaxPool2d() | nn.AvgPool2d():
+                kind = "MaxPool" if isinstance(module, nn.MaxPool2d) else "AveragePool"
+                shapes = {"kernel_shape": module.kernel_size, "strides": module.stride}
+                settings = {
+                    key: np.broadcast_to(value, 2).tolist() for key, value in shapes.items()
+                }
+            case nn.Dropout():
+                kind = "Identity"
             case nn.Flatten():
                 kind = "Flatten"
             case _:
-                raise TypeError(f"{type(module).__name__} has no ONNX form here")
+                raise AbsentError(f"{type(module).__name__} has no ONNX form here")
         nodes.append(helper.make_node(kind, inputs, [target], **settings))
+    element = TensorProto.UINT8 if x.dtype == torch.uint8 else TensorProto.FLOAT
     graph = helper.make_graph(
         nodes,
         "network",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
-        [helper.make_tensor_value_info(f"v{len(model)}", TensorProto.FLOAT, None)],
+        [helper.make_tensor_value_info("x", element, ["n", *x.shape[1:]])],
+        [helper.make_tensor_value_info(f"v{len(network)}", TensorProto.FLOAT, None)],
         initializers,
     )
     opset = helper.make_opsetid("", 17)
