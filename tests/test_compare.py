@@ -13,7 +13,7 @@ import pytest
 from ruamel.yaml import YAML
 from test_report import write_csv, write_inputs
 
-from tritbench.commands import compare
+from tritbench.commands import compare, history
 from tritbench.errors import TritbenchError
 from tritbench.params import GatesParams, parse_params
 
@@ -192,3 +192,42 @@ def test_the_command_prints_the_table_and_its_exit_code_is_the_verdict(repositor
     assert "broken: bytes" in failed.stdout
     assert failed.stderr.startswith("tritbench: error: gates of params.yaml are broken: mlp PTQ")
     assert failed.stderr.count("\n") == 1
+
+
+def test_history_lists_each_run_once_with_its_machine(repository, capsys, monkeypatch):
+    monkeypatch.setattr("tritbench.commands.history.fingerprint", lambda: {"id": "m2"})
+    commit()  # the same run again
+    change((), run_id="r2", machine="m2", timestamp="2025-02-02T03:04:05Z", speedup=5)
+    commit()
+    change((), run_id="r3", timestamp="2024-12-31T00:00:00Z", latency_s="", speedup="")
+    commit()
+    git("update-ref", "refs/exps/ab/cdef/bold-tit", "HEAD")
+    git("reset", "-q", "--hard", "HEAD~1")
+    Path("benchmarks/quantization_runs.csv").write_text("half a fi")
+    history.run(Path("out.csv"), Path("out.html"))
+    output, errors = capsys.readouterr()
+    lines = output.splitlines()
+    assert len(lines) == 1 + 3 * 6
+    assert len({len(line.rstrip()) for line in lines}) <= 3
+    assert lines[1].startswith("bold-tit  2024-12-31 00:00  ")  # oldest first
+    assert [line.split()[-1] for line in lines[1::6]] == ["(this)", "m1", "(this)"]
+    assert "workspace:benchmarks/quantization_runs.csv, line 1: no column" in errors
+    with Path("out.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["kind"], row["here"], row["run_id"]) for row in rows[::6]] == [
+        ("experiment", "true", "r3"),
+        ("commit", "false", "r1"),
+        ("commit", "true", "r2"),
+    ]
+    page = Path("out.html").read_text()
+    assert "&lt;b&gt;|x" in page
+    assert "<b>" not in page
+    assert not re.search(r"https?://", page)
+    assert page.count("<tr>") == 1 + 18
+
+
+def test_history_of_nothing_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    git("init", "-q")
+    with pytest.raises(TritbenchError, match="no runs in git's history"):
+        history.run(None, None)

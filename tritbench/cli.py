@@ -23,6 +23,7 @@ def main() -> None:
     bring = commands.add_parser("run", help="bring the benchmark up to date and print its table")
     bring.add_argument("--preset", metavar="NAME", help="with the parameters of presets/NAME.yaml")
     _add_compare(commands)
+    _add_history(commands)
     _add_inspect(commands)
     _add_predict(commands)
     _add_export(commands)
@@ -35,6 +36,10 @@ def main() -> None:
                 from tritbench.commands import compare
 
                 compare.run(flags.before, flags.after)
+            case "history":
+                from tritbench.commands import history
+
+                history.run(flags.csv, flags.html)
             # Imported when asked for: they bring PyTorch, which takes longer than a run of nothing.
             case "inspect":
                 from tritbench.commands import inspect
@@ -59,6 +64,12 @@ def _add_compare(commands: Any) -> None:
     )
     parser.add_argument("before", help="a git revision or a DVC experiment")
     parser.add_argument("after", nargs="?", help="the same; without it, the working tree")
+
+
+def _add_history(commands: Any) -> None:
+    parser = commands.add_parser("history", help="the runs of git's history and DVC's experiments")
+    parser.add_argument("--csv", type=Path, metavar="OUT", help="every row, for a spreadsheet")
+    parser.add_argument("--html", type=Path, metavar="OUT", help="a page with figure and table")
 
 
 def _add_inspect(commands: Any) -> None:

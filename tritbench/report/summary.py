@@ -226,16 +226,21 @@ def table_text(runs: Sequence[Run]) -> str:
         for timed in group:
             row += [seconds(timed.latency_s), speedup(timed)]
         rows.append(row)
-    widths = [max(len(row[column]) for row in rows) for column in range(len(header))]
     first = runs[0]
     about = f"{first.dataset}, seed {first.seed}, threads {first.threads}, machine {first.machine}"
-    lines = [about, ""]
-    for row in rows:
-        cells = [
-            cell.ljust(width) if column < 2 else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        lines.append("  ".join(cells).rstrip())
+    lines = [about, "", *aligned(rows)]
     if any(run.disturbed for run in runs):
         lines += ["", f"~ {DISTURBED}"]
     return "\n".join(lines) + "\n"
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of a table in plain text whose first two columns are names and the others figures."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return [
+        "  ".join(
+            cell.ljust(width) if column < 2 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
