@@ -1,9 +1,11 @@
 """Turn what `evaluate` and the training stages measured into a page, figures and tables."""
 
+import sys
 from pathlib import Path
 
 from tritbench.errors import reported
 from tritbench.files import write_atomic
+from tritbench.measure.machine import fingerprint
 from tritbench.params import load_params
 from tritbench.report.figures import figures
 from tritbench.report.mermaid import mermaid_markdown
@@ -20,6 +22,8 @@ def main() -> None:
     params = load_params()
     title = params.report.title
     results = read_results(BENCHMARKS, params.models)
+    if results.machine.id != fingerprint()["id"]:
+        print(f"report: latencies are of another machine, {results.machine.text}", file=sys.stderr)
     engine = results.engine or "not recorded"
     svgs = figures(results)
     outputs = {

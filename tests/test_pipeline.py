@@ -66,6 +66,8 @@ def make_clone(folder, dataset, models=("linear", "mlp")):
     params["qat"]["epochs"] = 1
     params["ptq"]["calibration"] = {"linear": 64, "mlp": 64}
     params["evaluate"] |= {"min_run_time": 0.001, "batch_sizes": [1], "peers": []}
+    # The networks are so small that tables outweigh weights, and too small to time.
+    params["report"]["gates"] |= {"bytes_growth": 100.0, "speedup_floor": 0.0}
     with (folder / "params.yaml").open("w") as file:
         yaml.dump(params, file)
     run(folder, "git", "init", "-q")
@@ -245,6 +247,52 @@ def test_latencies_of_another_machine_are_measured_again(clean):
     output = run(clean, "tritbench", "run")
     assert "latencies are of another machine (00000000)" in output
     assert json.loads(path.read_text())["machine"]["id"] == here
+
+
+def test_the_workflow_of_pull_requests_runs_here(clean, tmp_path):
+    """Its own steps, with the environment that is here and a `gh` that takes notes."""
+    job = YAML(typ="safe", pure=True).load((ROOT / ".github/workflows/benchmark.yml").read_text())
+    steps = job["jobs"]["compare"]["steps"]
+    (clean / ".venv").mkdir(exist_ok=True)
+    (clean / ".venv/bin").symlink_to(Path(sys.executable).parent)
+    (clean / ".venv/.ready").touch()
+    gh = tmp_path / "bin/gh"
+    gh.parent.mkdir()
+    gh.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/asked\ncp "$5" {tmp_path}/posted\n')
+    gh.chmod(0o755)
+    summary = tmp_path / "summary"
+    environment = {
+        "BASE": run(clean, "git", "rev-parse", "HEAD").strip(),
+        "PULL_REQUEST": "7",
+        "GITHUB_STEP_SUMMARY": str(summary),
+        "PATH": f"{gh.parent}:{os.environ['PATH']}",
+    }
+    assert set(environment) - {"PATH", "GITHUB_STEP_SUMMARY"} <= set(job["jobs"]["compare"]["env"])
+    run(clean, "dvc", "exp", "run", "-S", "packing.codec=entropy")
+    for step in steps:
+        if "run" in step:
+            run(clean, "bash", "-eo", "pipefail", "-c", step["run"], **environment)
+    assert (tmp_path / "asked").read_text() == "pr comment 7 --body-file compare.md\n"
+    table = summary.read_text()
+    assert table == (tmp_path / "posted").read_text()
+    assert re.search(r"^\| linear \| QAT \|.* bytes → .*no significant change \|$", table, re.M)
+    assert "McNemar's exact test on the same test images" in table
+    (clean / "compare.md").unlink()
+
+
+def test_dvcs_tables_are_short(clean):
+    run(clean, "dvc", "exp", "run", "-S", "packing.codec=entropy")
+    diff = json.loads(dvc(clean, "metrics", "diff", "--json"))
+    assert set(diff) == {"benchmarks/metrics.json"}
+    assert {"linear.ptq.bytes", "mlp.qat.bytes"} <= set(diff["benchmarks/metrics.json"])
+    shown = json.loads(dvc(clean, "metrics", "show", "--json"))[""]["data"]
+    names = {
+        f"{mode}.{name}"
+        for mode, metrics in shown["benchmarks/metrics.json"]["data"]["linear"].items()
+        for name in metrics
+    }
+    ternary = {f"{mode}.{name}" for mode in ("ptq", "qat") for name in ("acc", "bytes", "us")}
+    assert names == {"fp32.acc", "fp32.us", "ptq.faster", "qat.faster"} | ternary
 
 
 def test_the_whole_benchmark_runs_in_one_process_without_dvc(clean, dataset, tmp_path):

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from tritbench.errors import TritbenchError
 from tritbench.measure.statistics import Flips, mcnemar, wilson
 
-BATCH = 1000
+BATCH = 125  # images at once: large enough for every model, small enough to stay in the caches
 BINS = 15
 
 

@@ -129,7 +129,12 @@ def history_figure(entries: Sequence[Entry]) -> str:
     color = alt.Color(
         "mode:N", scale=alt.Scale(domain=list(COLORS), range=list(COLORS.values())), title="mode"
     )
-    size_axis = alt.X("bytes:Q", title="stored weights (bytes)", scale=alt.Scale(type="log"))
+    size_axis = alt.X(
+        "bytes:Q",
+        title="stored weights (bytes)",
+        scale=alt.Scale(type="log"),
+        axis=alt.Axis(format="~s", tickCount=5),
+    )
     accuracy = alt.Y(
         "accuracy:Q",
         title="test accuracy",
