@@ -8,7 +8,7 @@ from pathlib import Path
 from torch import Tensor
 
 POWERCAP = Path("/sys/class/powercap")
-SECONDS = 0.3  # of running a model; the meter is renewed about once a millisecond
+SECONDS = 0.1  # of running a model; the meter is renewed about once a millisecond
 
 
 @dataclass(frozen=True)
