@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from tritbench.errors import TritbenchError
+from tritbench.measure import machine
 from tritbench.measure.accuracy import (
     agreement,
     calibration_error,
@@ -174,6 +175,30 @@ def test_the_fingerprint_is_stable_and_made_without_pytorch():
     )
     output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout
     assert output.split() == [fingerprint()["id"], "False"]
+
+
+def test_caches_governor_and_hypervisor_are_of_the_fingerprint(tmp_path, monkeypatch):
+    for index, (level, kind, size) in enumerate(
+        [(1, "Data", "48K"), (1, "Instruction", "32K"), (2, "Unified", "1024K")]
+    ):
+        folder = tmp_path / f"cache/index{index}"
+        folder.mkdir(parents=True)
+        for name, value in (("level", level), ("type", kind), ("size", size)):
+            (folder / name).write_text(f"{value}\n")
+    (tmp_path / "cpufreq").mkdir()
+    governor = tmp_path / "cpufreq/scaling_governor"
+    governor.write_text("powersave\n")
+    cpuinfo = tmp_path / "cpuinfo"
+    cpuinfo.write_text("model name : Some CPU\nflags : avx2 hypervisor\n\nmodel name : Other\n")
+    monkeypatch.setattr(machine, "CPU0", tmp_path)
+    monkeypatch.setattr(machine, "CPUINFO", cpuinfo)
+    found = fingerprint()
+    assert found["caches"] == "L1 48K, L2 1024K"
+    assert (found["governor"], found["virtual"]) == ("powersave", True)
+    governor.write_text("performance\n")
+    assert fingerprint()["id"] != found["id"]
+    cpuinfo.unlink()
+    assert fingerprint()["virtual"] is False
 
 
 def test_rows_are_rounded_to_their_precision():

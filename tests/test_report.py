@@ -5,6 +5,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from tritbench.errors import TritbenchError
 from tritbench.report.figures import figures
 from tritbench.report.mermaid import mermaid_markdown
 from tritbench.report.page import page_html
-from tritbench.report.runs import Results, read_results
+from tritbench.report.runs import Machine, Results, read_results
 from tritbench.report.summary import summary_markdown, table_text
 
 ROOT = Path(__file__).parent.parent
@@ -135,6 +136,13 @@ def test_summary_escapes_names_and_tells_the_circumstances(results: Results) -> 
         "test engine",
     ):
         assert fact in text
+
+
+def test_a_machine_is_told_in_one_line() -> None:
+    known = Machine("m1", "Some CPU", "4", "avx2", "3.11", "2.13")
+    assert known.text == "Some CPU, 4 cores, avx2, Python 3.11, PyTorch 2.13 (m1)"
+    more = replace(known, caches="L1 48K", governor="powersave", virtual=True)
+    assert "4 virtual cores, avx2, caches L1 48K, governor powersave, Python" in more.text
 
 
 def test_terminal_table_is_aligned_and_names_the_data_set(results: Results) -> None:
