@@ -1,12 +1,14 @@
-"""Mean and standard deviation of each method over the seeds, as CSV and Markdown; a figure."""
+"""Mean and standard deviation of each method over the seeds, and PTQ over thresholds."""
 
 import csv
+import io
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
 import altair as alt
 
+from tritbench.data.dataset import read_description
 from tritbench.errors import reported
 from tritbench.files import write_atomic
 from tritbench.params import Params, load_params
@@ -21,14 +23,28 @@ COLUMNS = (
 
 
 def main() -> None:
-    """Write benchmarks/methods.csv, methods.md and thresholds.svg."""
+    """Write benchmarks/methods.csv, methods.md, sweep.csv and thresholds.svg."""
     params = load_params()
     rows = [row for mode in ("ptq", "qat") for row in summaries(params, mode)]
     lines = [",".join(COLUMNS), *(",".join(str(row[key]) for key in COLUMNS) for row in rows)]
     write_atomic(OUT / "methods.csv", "\n".join(lines) + "\n")
     write_atomic(OUT / "methods.md", markdown(rows))
+    write_atomic(OUT / "sweep.csv", sweep(params))
     write_atomic(OUT / "thresholds.svg", svg(thresholds(params)))
     print(f"table: {OUT / 'methods.csv'}: {len(rows)} rows; {OUT / 'thresholds.svg'}")
+
+
+def sweep(params: Params) -> str:
+    """Test accuracy of each model, method and threshold as CSV, which the report shows."""
+    dataset = read_description(params.data.folder).name
+    columns = ("method", "threshold", "test_accuracy", "fp32_test_accuracy")
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["model", *columns, "dataset"])
+    for name in params.models:
+        for run in read(RESULTS / "sweep" / f"{name}.csv"):
+            writer.writerow([name, *(run[column] for column in columns), dataset])
+    return text.getvalue()
 
 
 def summaries(params: Params, mode: str) -> list[dict[str, Any]]:

@@ -9,11 +9,12 @@ from tritbench.measure.machine import fingerprint
 from tritbench.params import load_params
 from tritbench.report.figures import figures
 from tritbench.report.mermaid import mermaid_markdown
-from tritbench.report.page import page_html
+from tritbench.report.page import page_html, read_evidence
 from tritbench.report.runs import read_results
 from tritbench.report.summary import summary_markdown
 
 BENCHMARKS = Path("benchmarks")
+MODELS = Path("models")
 DIAGRAM = Path("docs/diagrams/benchmarks.mermaid.md")
 
 
@@ -24,11 +25,14 @@ def main() -> None:
     results = read_results(BENCHMARKS, params.models)
     if results.machine.id != fingerprint()["id"]:
         print(f"report: latencies are of another machine, {results.machine.text}", file=sys.stderr)
+    predictions = BENCHMARKS / "predictions.npz"
+    dataset = params.data.dataset
+    evidence = read_evidence(results, MODELS, params.data.folder, predictions, dataset)
     engine = results.engine or "not recorded"
     svgs = figures(results)
     outputs = {
         BENCHMARKS / "summary.md": summary_markdown(results.runs, results.machine, engine, title),
-        BENCHMARKS / "report.html": page_html(results, svgs, title, engine),
+        BENCHMARKS / "report.html": page_html(results, evidence, title),
         DIAGRAM: mermaid_markdown(results.runs, title),
     }
     outputs |= {BENCHMARKS / "figures" / name: svg for name, svg in svgs.items()}

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from report_files import write_csv, write_inputs
 from ruamel.yaml import YAML
-from test_report import write_csv, write_inputs
 
 from tritbench.commands import compare, history
 from tritbench.errors import TritbenchError

@@ -61,6 +61,18 @@ def fold(quantized: Quantized) -> list[PackedLayer]:
     return layers
 
 
+def folded_weights(model: nn.Sequential) -> list[NDArray[np.float64]]:
+    """The weights of each Linear and Conv2d, `[out, ...]`, times the BatchNorm that follows it."""
+    modules = list(model)
+    found = []
+    for module, following in zip(modules, [*modules[1:], None], strict=True):
+        if isinstance(module, nn.Linear | nn.Conv2d):
+            weight = module.weight.detach().double().numpy()
+            gain = _affine(following)[0] if isinstance(following, BatchNorm) else np.ones(1)
+            found.append(weight * gain.reshape(-1, *[1] * (weight.ndim - 1)))
+    return found
+
+
 def _weight_layer(
     quantized: Quantized,
     name: str,

@@ -10,7 +10,8 @@ from html import escape
 import altair as alt
 
 from tritbench.errors import TritbenchError
-from tritbench.report.figures import COLORS, svg
+from tritbench.report.charts import COLORS, scale
+from tritbench.report.figures import svg
 from tritbench.report.revisions import WORKSPACE, Revision, commits_of_runs, experiments
 from tritbench.report.runs import Run
 from tritbench.report.summary import MODE_NAMES, interval, size, speedup
@@ -126,9 +127,7 @@ def history_figure(entries: Sequence[Entry]) -> str:
         for entry in entries
     ]
     base = alt.Chart(alt.InlineData(values=rows), width=380, height=300)
-    color = alt.Color(
-        "mode:N", scale=alt.Scale(domain=list(COLORS), range=list(COLORS.values())), title="mode"
-    )
+    color = alt.Color("mode:N", scale=scale(list(MODE_NAMES.values()), COLORS), title="mode")
     size_axis = alt.X(
         "bytes:Q",
         title="stored weights (bytes)",

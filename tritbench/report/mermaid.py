@@ -81,7 +81,8 @@ def _label(group: Sequence[Run]) -> str:
     lines = [f"{STAGES[run.mode]}@{run.model}", f"{percent(run.test_accuracy)} test accuracy"]
     if run.mode == "fp32":
         return quoted(*lines, size(run.bytes))
-    speedups = (f"{times(timed.speedup)} as fast, batch {timed.batch_size}" for timed in group)
+    timed = [other for other in group if other.speedup is not None]
+    speedups = (f"{times(other.speedup)} as fast, batch {other.batch_size}" for other in timed)
     return quoted(*lines, f"{size(run.bytes)}, {times(run.compression)} smaller", *speedups)
 
 

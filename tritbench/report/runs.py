@@ -3,11 +3,21 @@
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from itertools import product
 from pathlib import Path
 
 from tritbench.errors import TritbenchError
+from tritbench.report.extras import (
+    ClassScore,
+    Notes,
+    Peer,
+    SweepPoint,
+    read_class_scores,
+    read_notes,
+    read_peers,
+    read_sweep,
+)
 from tritbench.report.table import CsvRow, csv_rows, missing, read_text
 
 MODES = ("fp32", "ptq", "qat")
@@ -17,7 +27,7 @@ MACHINE_KEYS = ("id", "cpu", "cores", "isa", "python", "torch")
 LATER = {
     *("test_loss", "ece", "mcnemar_p", "flips_lost", "flips_won", "latency_iqr_s", "latency_p99_s"),
     *("speedup_low", "speedup_high", "disturbed", "peak_memory_bytes", "entropy_bits", "method"),
-    *("joules_per_image", "bits_per_weight", "zeros"),
+    *("joules_per_image", "bits_per_weight", "zeros", "agreement"),
 }
 
 
@@ -55,6 +65,7 @@ class Run:
     peak_memory_bytes: int | None
     entropy_bits: float | None
     joules_per_image: float | None
+    agreement: float | None
     bits_per_weight: float | None
     zeros: float | None
     method: str
@@ -92,7 +103,7 @@ class Confusion:
 
 @dataclass(frozen=True)
 class Machine:
-    """Where the latencies were taken."""
+    """Where the latencies were taken; `facts` is all that the file says of it, as text."""
 
     id: str
     cpu: str
@@ -103,6 +114,7 @@ class Machine:
     caches: str = "unknown"
     governor: str = "unknown"
     virtual: bool = False
+    facts: dict[str, str] = field(default_factory=dict)
 
     @property
     def text(self) -> str:
@@ -118,13 +130,25 @@ class Machine:
 
 @dataclass(frozen=True)
 class Results:
-    """Everything that the report shows; runs ordered by model, mode and batch size."""
+    """Everything that the report shows; runs ordered by model, mode and batch size.
+
+    Class scores, peers and sweep are empty where their file is not there.
+    """
 
     runs: list[Run]
     epochs: list[Epoch]
     confusions: list[Confusion]
     machine: Machine
     engine: str | None
+    notes: Notes
+    class_scores: list[ClassScore]
+    peers: list[Peer]
+    sweep: list[SweepPoint]
+
+    @property
+    def models(self) -> list[str]:
+        """The models, in their order."""
+        return list(dict.fromkeys(run.model for run in self.runs))
 
 
 def read_results(folder: Path, models: Sequence[str]) -> Results:
@@ -148,7 +172,17 @@ def read_results(folder: Path, models: Sequence[str]) -> Results:
         for epoch in read_epochs(folder / "training" / model / f"{mode}.csv", model, mode)
     ]
     pairs = list(dict.fromkeys((run.model, run.mode) for run in runs))
-    return Results(runs, epochs, read_confusions(folder / "confusion.csv", pairs), machine, engine)
+    return Results(
+        runs,
+        epochs,
+        read_confusions(folder / "confusion.csv", pairs),
+        machine,
+        engine,
+        read_notes(latency),
+        read_class_scores(folder / "per_class.csv", pairs),
+        read_peers(folder / "peers.csv", models, runs[0].run_id),
+        read_sweep(folder / "sweep.csv", models, runs[0].dataset),
+    )
 
 
 def read_runs(path: Path, models: Sequence[str]) -> list[Run]:
@@ -228,6 +262,7 @@ def _run(row: CsvRow) -> Run:
         peak_memory_bytes=count("peak_memory_bytes"),
         entropy_bits=row.number("entropy_bits") if row.has("entropy_bits") else None,
         joules_per_image=positive("joules_per_image"),
+        agreement=share("agreement"),
         bits_per_weight=positive("bits_per_weight"),
         zeros=share("zeros"),
         method=row.text("method") if row.has("method") else "",
@@ -305,5 +340,6 @@ def read_machine(path: Path) -> tuple[Machine, str | None]:
         caches=str(machine.get("caches", "unknown")),
         governor=str(machine.get("governor", "unknown")),
         virtual=machine.get("virtual") is True,
+        facts={str(key): str(value) for key, value in machine.items()},
     )
     return found, engine and str(engine)

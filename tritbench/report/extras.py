@@ -1,0 +1,120 @@
+"""What a run may have beside its results; a table that is not there is empty."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from tritbench.report.table import CsvRow, csv_rows, read_text
+
+
+@dataclass(frozen=True)
+class Peer:
+    """What a user might run instead, at one batch size; None is what was not measured."""
+
+    model: str
+    method: str
+    batch_size: int
+    latency_s: float | None
+    speedup: float | None
+    bytes: float | None
+    test_accuracy: float | None
+    test_accuracy_low: float | None
+    test_accuracy_high: float | None
+
+    @property
+    def mode(self) -> str:
+        """Where a run has fp32, ptq or qat."""
+        return "peer"
+
+
+@dataclass(frozen=True)
+class Notes:
+    """What latency.json says of the measurement.
+
+    Attributes:
+        energy: by what it was measured, or why it was not.
+        absent: model, peer and why it could not be run.
+    """
+
+    energy: str
+    absent: list[tuple[str, str, str]]
+
+
+@dataclass(frozen=True)
+class ClassScore:
+    """Accuracy on the test images of one class, a share of 1 with its 95% interval."""
+
+    model: str
+    mode: str
+    name: str
+    accuracy: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class SweepPoint:
+    """Test accuracy of PTQ at one threshold, beside FP32's."""
+
+    model: str
+    method: str
+    threshold: float
+    test_accuracy: float
+    fp32_test_accuracy: float
+
+
+def _number(row: CsvRow, column: str) -> float | None:
+    return row.number(column) if row.has(column) else None
+
+
+def read_notes(path: Path) -> Notes:
+    """The notes in latency.json, which `read_machine` has checked."""
+    content = json.loads(path.read_text(encoding="utf-8"))
+    absent = [
+        (str(each["model"]), str(each["peer"]), str(each["reason"]))
+        for each in content.get("absent_peers", [])
+    ]
+    return Notes(str(content.get("energy", "")), absent)
+
+
+def read_class_scores(path: Path, pairs: Sequence[tuple[str, str]]) -> list[ClassScore]:
+    """The rows of per_class.csv for `pairs` of model and mode, in their order."""
+    if not path.is_file():
+        return []
+    columns = ("accuracy", "low", "high")
+    found = [
+        ClassScore(row.text("model"), row.text("mode"), row.text("class"), *map(row.share, columns))
+        for row in csv_rows(read_text(path), str(path), ["model", "mode", "class", *columns])
+    ]
+    return [score for pair in pairs for score in found if (score.model, score.mode) == pair]
+
+
+def read_peers(path: Path, models: Sequence[str], run_id: str) -> list[Peer]:
+    """The rows of peers.csv of the run `run_id`, by model."""
+    if not path.is_file():
+        return []
+    found = [
+        Peer(
+            model=row.text("model"),
+            method=row.text("method"),
+            batch_size=row.integer("batch_size", 1),
+            **{field.name: _number(row, field.name) for field in fields(Peer)[3:]},
+        )
+        for row in csv_rows(read_text(path), str(path), ["model", "method", "batch_size", "run_id"])
+        if row.values["run_id"] == run_id
+    ]
+    return [peer for model in models for peer in found if peer.model == model]
+
+
+def read_sweep(path: Path, models: Sequence[str], dataset: str) -> list[SweepPoint]:
+    """The rows of sweep.csv on `dataset`, by model."""
+    if not path.is_file():
+        return []
+    numbers = ("threshold", "test_accuracy", "fp32_test_accuracy")
+    found = [
+        SweepPoint(row.text("model"), row.text("method"), *map(row.share, numbers))
+        for row in csv_rows(read_text(path), str(path), ["model", "method", "dataset", *numbers])
+        if row.values["dataset"] == dataset
+    ]
+    return [point for model in models for point in found if point.model == model]

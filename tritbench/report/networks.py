@@ -1,0 +1,123 @@
+"""What the model files themselves show: their layers, and the weights that see the image."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tritbench.models import load_checkpoint
+from tritbench.packing import Network, load_trit
+from tritbench.packing.dequantize import weights
+from tritbench.packing.entropy import entropy
+from tritbench.packing.fold import folded_weights
+
+UNITS = 10  # whose weights are shown, at most
+
+
+@dataclass(frozen=True)
+class LayerFacts:
+    """One ternary layer.
+
+    Attributes:
+        name: its place and shape.
+        weights: how many.
+        zeros: share of them that is 0.
+        bits: stored for each, scales and biases apart.
+        entropy: bits a weight that the best code for these shares would take.
+        error: norm of the difference to the FP32 weights over theirs, BatchNorm folded in both.
+    """
+
+    model: str
+    mode: str
+    name: str
+    weights: int
+    zeros: float
+    bits: float
+    entropy: float
+    error: float
+
+
+@dataclass(frozen=True)
+class FirstLayer:
+    """Trits of a linear layer that sees the image: int8 [units, height, width] and their names."""
+
+    model: str
+    mode: str
+    trits: NDArray[np.int8]
+    names: tuple[str, ...]
+    outputs: int
+
+
+@dataclass(frozen=True)
+class Networks:
+    """Of every model and ternary mode."""
+
+    layers: list[LayerFacts]
+    first_layers: list[FirstLayer]
+
+
+def examine(folder: Path, models: Sequence[str], modes: Sequence[str]) -> Networks:
+    """Read the files of `models` in `folder` (models/).
+
+    Raises:
+        TritbenchError: naming a file that cannot be read.
+    """
+    layers: list[LayerFacts] = []
+    first_layers: list[FirstLayer] = []
+    for model in models:
+        fp32 = folded_weights(load_checkpoint(folder / model / "fp32.safetensors").model)
+        for mode in modes:
+            if mode == "fp32":
+                continue
+            network = load_trit(folder / model / f"{mode}.trit")
+            layers += _layers(model, mode, network, fp32)
+            first_layers += _first_layer(model, mode, network)
+    return Networks(layers, first_layers)
+
+
+def _layers(
+    model: str, mode: str, network: Network, fp32: Sequence[NDArray[np.float64]]
+) -> list[LayerFacts]:
+    ternary = [index for index, layer in enumerate(network.layers) if "trits" in layer.arrays]
+    found = []
+    for number, (index, wanted) in enumerate(zip(ternary, fp32, strict=True), start=1):
+        layer = network.layers[index]
+        trits, about = layer.arrays["trits"], layer.about
+        difference = weights(layer).reshape(wanted.shape) - wanted
+        kernel = "".join(
+            f" {'×'.join(map(str, about[key]))}" for key in ("kernel",) if key in about
+        )
+        found.append(
+            LayerFacts(
+                model,
+                mode,
+                f"{number}: {about['type']} {about['in']}→{about['out']}{kernel}",
+                trits.size,
+                float(np.mean(trits == 0)),
+                8 * network.stored[f"layers.{index}.trits"].nbytes / trits.size,
+                entropy(trits),
+                float(np.linalg.norm(difference) / np.linalg.norm(wanted)),
+            )
+        )
+    return found
+
+
+def _first_layer(model: str, mode: str, network: Network) -> list[FirstLayer]:
+    """The first layer with weights, where it is linear and sees a grey image as it is."""
+    channels, height, width = network.input.shape
+    before, first = [], None
+    for layer in network.layers:
+        if "trits" in layer.arrays:
+            first = layer
+            break
+        before.append(layer.about["type"])
+    if first is None or first.about["type"] != "linear" or before != ["flatten"] or channels != 1:
+        return []
+    outputs = first.about["out"]
+    # Of the last layer, the units are the classes.
+    classes = network.classes if first is network.layers[-1] else None
+    names = classes or [f"unit {number}" for number in range(1, outputs + 1)]
+    trits = first.arrays["trits"].reshape(outputs, height, width)[:UNITS]
+    return [FirstLayer(model, mode, trits, tuple(names[:UNITS]), outputs)]

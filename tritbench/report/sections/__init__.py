@@ -1,0 +1,1 @@
+"""The sections of the page below its answer, from what was measured."""
