@@ -6,6 +6,7 @@ from tritbench.report import chart_data, charts
 from tritbench.report.blocks import Chart, Panel, Section, Table
 from tritbench.report.chart_data import mode_names
 from tritbench.report.runs import Results
+from tritbench.report.summary import DISTURBED
 
 # What a network costs: its name, and that of the axis.
 COSTS = {
@@ -73,9 +74,7 @@ def speed_section(results: Results) -> Section | None:
         "PyTorch, interleaved in one process."
     )
     if any(run.disturbed for run in results.runs):
-        lead += (
-            " The machine was disturbed while some were taken; the table of latencies says which."
-        )
+        lead += f" ~: {DISTURBED}"
     chart = Chart("Speed-up over FP32", spec, panels, [table], modes=modes)
     return Section("speed", "Speed", lead, [chart])
 
