@@ -1,0 +1,141 @@
+"""What the report works out for itself: fronts, flipped images, errors of layers, pictures."""
+
+import base64
+import dataclasses
+import io
+import re
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from networks import CLASSES, images, network, quantized, spec
+from PIL import Image
+
+from tritbench.errors import TritbenchError
+from tritbench.models import Checkpoint, save_checkpoint
+from tritbench.packing import save_trit
+from tritbench.packing.fold import folded_weights
+from tritbench.report import chart_data
+from tritbench.report.answer import span
+from tritbench.report.flips import read_flips
+from tritbench.report.networks import examine
+from tritbench.report.pictures import TRIT_COLORS, gray_png, trits_png
+
+
+def point(method, accuracy, latency, mode="peer"):
+    return SimpleNamespace(
+        model="m",
+        mode=mode,
+        method=method,
+        test_accuracy=accuracy,
+        test_accuracy_low=None,
+        test_accuracy_high=None,
+        latency_s=latency,
+    )
+
+
+def test_the_front_holds_what_nothing_beats():
+    points = [
+        point("fast", 0.8, 1e-6),
+        point("good", 0.9, 1e-3),
+        point("as good, slower", 0.9, 2e-3),
+        point("slow and bad", 0.7, 1e-2),
+        point("fast too", 0.8, 1e-6),
+        point("not timed", 0.99, None),
+    ]
+    rows = chart_data.trade_off("latency_s", [], points)
+    assert [row["label"] for row in rows if row["front"]] == ["m, fast", "m, good", "m, fast too"]
+    assert len(rows) == 5
+
+
+def test_flips_are_counted_and_the_worst_come_first(tmp_path: Path):
+    path = tmp_path / "predictions.npz"
+    labels = np.array([0, 0, 0, 1, 1])
+    before = np.array([[2, 0], [4, 0], [1, 0], [1, 0], [0, 3]], np.float32)
+    after = np.array([[0, 1], [0, 5], [1, 0], [0, 1], [0, 3]], np.float32)
+    np.savez(path, labels=labels, **{"m.fp32": before, "m.ptq": after})
+    (flips,) = read_flips(path, [("m", "ptq")])
+    assert (flips.lost, flips.won) == (2, 1)
+    assert [flip.index for flip in flips.worst] == [1, 0]
+    worst = flips.worst[0]
+    assert (worst.actual, worst.before, worst.after) == (0, 0, 1)
+    assert worst.before_probability == pytest.approx(1 / (1 + np.exp(-4)))
+    assert worst.after_probability == pytest.approx(1 / (1 + np.exp(-5)))
+
+
+def test_predictions_of_another_run_are_one_clear_line(tmp_path: Path):
+    path = tmp_path / "predictions.npz"
+    with pytest.raises(TritbenchError, match=re.escape(f"{path}: no such file")):
+        read_flips(path, [("m", "ptq")])
+    np.savez(path, labels=np.zeros(1))
+    with pytest.raises(TritbenchError, match=re.escape(f"{path}: not the predictions of this run")):
+        read_flips(path, [("m", "ptq")])
+
+
+@pytest.mark.parametrize("name", ["linear", "mlp", "cnn"])
+def test_a_layer_without_error_has_none_and_twice_its_scale_has_one(tmp_path: Path, name: str):
+    folder = tmp_path / name
+    ternary = quantized(name)
+    # The float network already has ternary weights, so nothing is lost.
+    save_checkpoint(folder / "fp32.safetensors", Checkpoint(ternary.model, spec(), CLASSES, {}))
+    save_trit(folder / "ptq.trit", ternary, spec(), CLASSES, {})
+    doubled = {
+        key: dataclasses.replace(weight, scale=2 * weight.scale)
+        for key, weight in ternary.weights.items()
+    }
+    other = dataclasses.replace(ternary, weights=doubled)
+    save_trit(folder / "qat.trit", other, spec(), CLASSES, {})
+    layers = examine(tmp_path, [name], ["ptq", "qat"]).layers
+    errors = {mode: [one.error for one in layers if one.mode == mode] for mode in ("ptq", "qat")}
+    assert errors["ptq"] == pytest.approx([0] * len(ternary.weights), abs=1e-6)
+    assert errors["qat"] == pytest.approx([1] * len(ternary.weights), rel=1e-6)
+    trits = [weight.trits for weight in ternary.weights.values()]
+    assert [one.zeros for one in layers[: len(trits)]] == [
+        float((each == 0).double().mean()) for each in trits
+    ]
+
+
+def test_first_weights_are_shown_where_they_see_the_image(tmp_path: Path):
+    for name in ("linear", "cnn", "odd"):
+        folder = tmp_path / name
+        checkpoint = Checkpoint(network(name), spec(), CLASSES, {})
+        save_checkpoint(folder / "fp32.safetensors", checkpoint)
+        save_trit(folder / "ptq.trit", quantized(name), spec(), CLASSES, {})
+    (layer,) = examine(tmp_path, ["linear", "cnn", "odd"], ["fp32", "ptq"]).first_layers
+    assert (layer.model, layer.names) == ("linear", tuple(CLASSES))
+    expected = quantized("linear").weights["1"].trits.reshape(3, 8, 8)
+    np.testing.assert_array_equal(layer.trits, expected)
+
+
+def test_folded_weights_are_those_of_inference():
+    model = network("mlp")
+    x = spec().normalize(images(3)).flatten(1)
+    with torch.no_grad():
+        expected = model[2](model[1](x)) - model[2](model[1](torch.zeros_like(x)))
+    found = x.double().numpy() @ folded_weights(model)[0].T
+    np.testing.assert_allclose(found, expected.numpy(), atol=1e-4)
+
+
+def decoded(uri: str) -> Image.Image:
+    head, data = uri.split(",")
+    assert head == "data:image/png;base64"
+    return Image.open(io.BytesIO(base64.b64decode(data)))
+
+
+def test_pictures_hold_their_pixels():
+    random = np.random.default_rng(0)
+    pixels = random.integers(0, 256, (5, 7), np.uint8)
+    np.testing.assert_array_equal(np.asarray(decoded(gray_png(pixels))), pixels)
+    trits = random.integers(-1, 2, (5, 7)).astype(np.int8)
+    colors = np.asarray(decoded(trits_png(trits)).convert("RGBA"))
+    np.testing.assert_array_equal(colors[..., 3] == 0, trits == 0)
+    for trit in (-1, 1):
+        assert (colors[trits == trit][:, :3] == TRIT_COLORS[trit + 1]).all()
+
+
+def test_spans_name_both_ends_once():
+    assert span([19.26, 19.81]) == "19.3–19.8"
+    assert span([-0.5, -0.1], "{:+.2f}") == "−0.50 to −0.10"
+    assert span([4.0]) == "4.0"
