@@ -50,6 +50,7 @@ def parameters(flags: argparse.Namespace) -> Params:
     """params.yaml with the flags laid over it, checked as a whole."""
     content: dict[str, Any] = load_params(ROOT / "params.yaml").model_dump()
     content["models"] = [flags.model]
+    content["train"]["launcher"] = None
     content["evaluate"]["batch_sizes"] = content["evaluate"]["batch_sizes"][:1]
     content["evaluate"]["peers"] = []  # the rows are those of the three modes
     overrides = [

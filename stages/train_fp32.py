@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from tritbench import data, models, train
+from tritbench import data, models, parallel, train
 from tritbench.errors import reported
 from tritbench.files import write_atomic
 from tritbench.params import load_params
@@ -13,6 +13,8 @@ from tritbench.provenance import provenance
 def main(name: str) -> None:
     """Write models/NAME/fp32.safetensors and benchmarks/training/NAME/fp32.csv."""
     params = load_params()
+    if parallel.launch(params.train.launcher):
+        return  # several processes did what follows
     device = train.use_device(params.train.device, params.train.threads)
     dataset = data.load(params.data.folder, params.data.validation, params.seed)
     spec = models.InputSpec(dataset.image_shape, dataset.mean, dataset.std)
@@ -26,6 +28,8 @@ def main(name: str) -> None:
         train.recipe(params, name, device),
         label=f"train_fp32 {name}",
     )
+    if parallel.group().rank > 0:
+        return  # the first process writes
     path = Path("models") / name / "fp32.safetensors"
     about = provenance(dataset, params, name, "train")
     models.save_checkpoint(path, models.Checkpoint(network, spec, classes, about))

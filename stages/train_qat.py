@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from tritbench import data, models, train
+from tritbench import data, models, parallel, train
 from tritbench.errors import reported
 from tritbench.files import write_atomic
 from tritbench.packing import save_trit
@@ -16,6 +16,8 @@ from tritbench.runtime.half import half_arrays
 def main(name: str) -> None:
     """Write models/NAME/qat.trit and benchmarks/training/NAME/qat.csv."""
     params = load_params()
+    if parallel.launch(params.train.launcher):
+        return  # several processes did what follows
     device = train.use_device(params.train.device, params.train.threads)
     dataset = data.load(params.data.folder, params.data.validation, params.seed)
     folder = Path("models") / name
@@ -35,6 +37,8 @@ def main(name: str) -> None:
         teacher=checkpoint.model,
         label=f"train_qat {name}",
     )
+    if parallel.group().rank > 0:
+        return  # the first process writes
     path = folder / "qat.trit"
     about = provenance(dataset, params, name, "train", "quantize", "qat")
     half = half_arrays(quantized, checkpoint.input, dataset.validation.pixels)

@@ -48,6 +48,9 @@ def test_all_problems_are_reported_together_by_key(content):
         ("evaluate", "batch_sizes", []),
         ("train", "device", "tpu"),
         ("train", "threads", True),
+        ("train", "launcher", "none 'such"),
+        ("train", "launcher", ""),
+        ("train", "launcher", 2),
     ],
 )
 def test_a_wrong_value_names_its_key(content, section, key, value):

@@ -1,5 +1,6 @@
 """The parameters of params.yaml, typed and checked as a whole before any work starts."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -38,6 +39,21 @@ def _threshold(value: object) -> float | Literal["auto"]:
 
 
 Threshold = Annotated[float | Literal["auto"], PlainValidator(_threshold)]
+
+
+def _launcher(value: object) -> str | None:
+    if value is None:
+        return None
+    try:
+        if isinstance(value, str) and shlex.split(value):
+            return value
+    except ValueError:  # an open quotation
+        pass
+    expected = "expected null or a command such as torchrun --standalone --nproc-per-node 2"
+    raise PydanticCustomError("expected", expected)
+
+
+Launcher = Annotated[str | None, PlainValidator(_launcher)]
 
 BUILT_IN_MODELS = ("linear", "mlp", "cnn")
 
@@ -83,6 +99,7 @@ class TrainParams(Section):
     warmup: Share
     device: Literal["cpu", "cuda", "auto"]
     threads: Count
+    launcher: Launcher
 
 
 class QuantizeParams(Section):

@@ -21,7 +21,7 @@ def provenance(dataset: Dataset, params: Params, model: str, *sections: str) -> 
     used: dict[str, Any] = {"seed": params.seed, "data": {"validation": params.data.validation}}
     used["model"] = params.model[model]
     for section in sections:
-        values = getattr(params, section).model_dump()
+        values = getattr(params, section).model_dump(exclude_none=True)
         used[section] = {
             key: value[model] if isinstance(value, dict) else value for key, value in values.items()
         }

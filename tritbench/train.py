@@ -2,10 +2,11 @@
 
 import ctypes
 import os
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from math import cos, pi
+from math import cos, isfinite, pi
 
 import torch
 import torch.utils.deterministic
@@ -14,6 +15,7 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrize
 from tqdm import tqdm
 
+from tritbench import parallel
 from tritbench.data import Images
 from tritbench.errors import TritbenchError
 from tritbench.models import InputSpec
@@ -82,6 +84,8 @@ def qat_recipe(params: Params, model: str, device: str) -> Recipe:
 def use_device(device: str, threads: int) -> str:
     """Set PyTorch up for reproducible work and name the device: cpu, or cuda where `auto` finds it.
 
+    `threads` are this machine's: the processes that train together share them.
+
     Raises:
         TritbenchError: where cuda is asked for and absent.
     """
@@ -89,12 +93,15 @@ def use_device(device: str, threads: int) -> str:
     torch.set_deterministic_debug_mode("error")  # as use_deterministic_algorithms, 1 s sooner
     # That mode also fills new memory, so that reading it too early is seen: a fifth of all time.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    torch.set_num_threads(threads)
+    torch.set_num_threads(max(1, threads // parallel.processes_here()))
     _keep_freed_memory()
     available = torch.cuda.is_available()
     if device == "cuda" and not available:
         raise TritbenchError("train.device = 'cuda': no CUDA device here; expected cpu or auto")
-    return ("cuda" if available else "cpu") if device == "auto" else device
+    if device == "auto":
+        device = "cuda" if available else "cpu"
+    parallel.join(device)
+    return device
 
 
 def _keep_freed_memory() -> None:
@@ -118,6 +125,8 @@ def fit(
 ) -> list[Epoch]:
     """Train `model` in place with AdamW and leave it in evaluation mode, on CPU; returns its curve.
 
+    In a group of processes each works on its slice of every batch; all end with the same network.
+
     Args:
         model: parametrized weights (QAT) train like any other.
         train: uint8 pixels [n, c, h, w] and labels [n]; at least one batch.
@@ -130,8 +139,16 @@ def fit(
         label: what the progress bar says.
 
     Raises:
-        TritbenchError: where the loss is not finite, or the images do not fill a batch.
+        TritbenchError: where the loss is not finite, the images do not fill a batch, or the
+            processes cannot share a batch evenly.
     """
+    start = time.perf_counter()
+    here = parallel.group()
+    if recipe.batch_size % here.size:
+        raise TritbenchError(
+            f"train.batch_size = {recipe.batch_size}: expected a multiple of the {here.size} "
+            "processes that train.launcher starts"
+        )
     steps_per_epoch = len(train) // recipe.batch_size
     if steps_per_epoch == 0:
         raise TritbenchError(
@@ -150,18 +167,29 @@ def fit(
     autocast = torch.autocast(
         device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16", cache_enabled=False
     )
+    network = model if here.size == 1 else parallel.distribute(model, here)
     taught = None
     if teacher is not None and recipe.distill > 0:
         teacher.to(device, memory_format=memory_format)  # type: ignore[call-overload]
-        predictions = _predictions(teacher, pixels, spec, recipe.flip, autocast, memory_format)
+        predictions = _predictions(
+            teacher, pixels, spec, recipe.flip, autocast, memory_format, here
+        )
         classes = predictions.shape[-1]
         hard = F.one_hot(labels.cpu(), classes) * (1 - recipe.label_smoothing)
         taught = torch.lerp(hard + recipe.label_smoothing / classes, predictions, recipe.distill)
     order = torch.Generator().manual_seed(recipe.seed)
     torch.manual_seed(recipe.seed)  # dropout and stochastic rounding
+    own = here.own(recipe.batch_size)
     curve = []
-    start = time.perf_counter()
-    with tqdm(total=steps, desc=label, unit="step", mininterval=0.5, leave=False) as progress:
+    with tqdm(
+        total=steps,
+        desc=label,
+        unit="step",
+        mininterval=0.5,
+        leave=False,
+        file=sys.stderr if here.size == 1 else sys.stdout,  # a launcher's errors go to stderr
+        disable=here.rank > 0,
+    ) as progress:
         for epoch in range(recipe.epochs):
             model.train()
             total_loss = torch.zeros((), device=device)
@@ -171,16 +199,18 @@ def fit(
                 if on_step is not None:
                     on_step(epoch * steps_per_epoch + step, steps)
                 chosen = shuffled[step * recipe.batch_size : (step + 1) * recipe.batch_size]
-                batch = spec.normalize(pixels[chosen.to(device)])
-                flipped = torch.zeros(len(batch), dtype=torch.bool)
+                flipped = torch.zeros(len(chosen), dtype=torch.bool)
                 if recipe.flip:
-                    flipped = torch.rand(len(batch), generator=order) < 0.5
+                    flipped = torch.rand(len(chosen), generator=order) < 0.5
+                chosen, flipped = chosen[own], flipped[own]
+                batch = spec.normalize(pixels[chosen.to(device)])
+                if recipe.flip:
                     mirrored = flipped.to(device).view(-1, 1, 1, 1)
                     batch = torch.where(mirrored, batch.flip(3), batch)
                 batch = batch.contiguous(memory_format=memory_format)
                 target = labels[chosen.to(device)]
                 with autocast:
-                    logits = model(batch).float()
+                    logits = network(batch).float()
                     if taught is None:
                         smoothing = recipe.label_smoothing
                         loss = F.cross_entropy(logits, target, label_smoothing=smoothing)
@@ -194,24 +224,26 @@ def fit(
                 total_loss += loss.detach()
                 correct += (logits.argmax(1) == target).sum()
                 progress.update()
-            if not torch.isfinite(total_loss):
+            loss_sum, hits = here.total(torch.stack([total_loss, correct])).tolist()
+            if not isfinite(loss_sum):
                 raise TritbenchError(
-                    f"{label}: the loss is {total_loss.item()} in epoch {epoch + 1}; expected a "
+                    f"{label}: the loss is {loss_sum} in epoch {epoch + 1}; expected a "
                     f"finite one; try a learning rate below {recipe.learning_rate}"
                 )
             curve.append(
                 Epoch(
                     epoch + 1,
-                    total_loss.item() / steps_per_epoch,
-                    correct.item() / (steps_per_epoch * recipe.batch_size),
-                    *_validate(model, validation, spec, device),
+                    loss_sum / (steps_per_epoch * here.size),
+                    hits / (steps_per_epoch * recipe.batch_size),
+                    *_validate(model, validation, spec, device, here),
                 )
             )
             accuracy = curve[-1].val_accuracy
             progress.set_postfix(loss=f"{curve[-1].train_loss:.3f}", accuracy=f"{accuracy:.4f}")
     model.to("cpu", memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]
     seconds = time.perf_counter() - start
-    print(f"{label}: {recipe.epochs} epochs in {seconds:.1f} s, validation {accuracy:.2%}")
+    if here.rank == 0:
+        print(f"{label}: {recipe.epochs} epochs in {seconds:.1f} s, validation {accuracy:.2%}")
     return curve
 
 
@@ -225,17 +257,24 @@ def curve_csv(curve: list[Epoch]) -> str:
 
 
 def _validate(
-    model: nn.Sequential, images: Images, spec: InputSpec, device: torch.device
+    model: nn.Sequential,
+    images: Images,
+    spec: InputSpec,
+    device: torch.device,
+    here: parallel.Group,
 ) -> tuple[float, float]:
     model.eval()
+    own = here.own(len(images))
     loss, correct = 0.0, 0
     with torch.no_grad(), parametrize.cached():
-        for start in range(0, len(images), EVALUATION_BATCH):
-            chosen = slice(start, start + EVALUATION_BATCH)
+        for start in range(own.start, own.stop, EVALUATION_BATCH):
+            chosen = slice(start, min(start + EVALUATION_BATCH, own.stop))
             target = images.labels[chosen].to(device)
             logits = model(spec.normalize(images.pixels[chosen].to(device)))
             loss += F.cross_entropy(logits, target, reduction="sum").item()
             correct += int((logits.argmax(1) == target).sum())
+    totals = torch.tensor([loss, correct], dtype=torch.float64, device=device)
+    loss, correct = here.total(totals).tolist()
     return loss / len(images), correct / len(images)
 
 
@@ -247,6 +286,7 @@ def _predictions(
     flip: bool,
     autocast: torch.autocast,
     memory_format: torch.memory_format,
+    here: parallel.Group,
 ) -> Tensor:
     """The teacher's probabilities [1 or 2, n, classes] for every image and, where `flip`, its
     mirror image. Taken once: in each epoch anew they would be a third of the training's time.
@@ -256,9 +296,10 @@ def _predictions(
         with autocast:
             logits = [
                 teacher(spec.normalize(batch).contiguous(memory_format=memory_format)).float()
-                for batch in images.split(EVALUATION_BATCH)
+                for batch in images[here.own(len(images))].split(EVALUATION_BATCH)
             ]
-        predictions.append(torch.cat(logits).softmax(1).cpu())
+        probabilities = torch.cat(logits).softmax(1)
+        predictions.append(here.gather(probabilities, len(images)).cpu())
     return torch.stack(predictions)
 
 
