@@ -87,7 +87,11 @@ def cnn(
     )
 
 
-BUILT_IN: dict[str, Callable[..., nn.Sequential]] = {"linear": linear, "mlp": mlp, "cnn": cnn}
+BUILT_IN: dict[str, Callable[..., nn.Sequential]] = {
+    "linear": linear,
+    "mlp": mlp,
+    "cnn": cnn,
+}
 
 
 def build(

@@ -1,0 +1,175 @@
+"""The docs: every command in them runs, every Python block, every link leads somewhere.
+
+A new command fails `test_every_command_is_accounted_for` until COMMANDS says what to run for it.
+"""
+
+import re
+import shutil
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+from dvc.utils.hydra import apply_overrides
+from PIL import Image
+from test_pipeline import ROOT, make_clone, run
+from tiny import write_tiny_dataset
+from torch import nn
+
+from tritbench.params import load_params
+
+PAGES = [ROOT / name for name in ("README.md", "BENCHMARKS.md", "CONTRIBUTING.md")]
+PAGES += sorted((ROOT / "docs").glob("*.md"))
+
+# One worker runs all of this file: its tests share a clone.
+pytestmark = pytest.mark.xdist_group("docs")
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """Where a command is run instead, or why it is not."""
+
+    why: str
+
+
+AS_IT_IS = ""
+
+
+# `-S` as DVC applies it, without the run: the parameter exists, and its value is allowed.
+CHANGE = Elsewhere("test_a_command_runs applies the change")
+PREPARED = Elsewhere("the environment of the tests is what it makes")
+COMMANDS: dict[str, str | Elsewhere] = {
+    # README.md
+    "make benchmark": "make benchmark READY=",  # without .venv, which the tests run in
+    "make test": Elsewhere("it runs this test"),
+    "source .venv/bin/activate": PREPARED,
+    'git add -A && git commit -m "My baseline"': AS_IT_IS,
+    "dvc exp run -S quantize.threshold=0.8": AS_IT_IS,
+    "dvc metrics diff": AS_IT_IS,
+    "dvc exp run -S 'models=[linear]'": CHANGE,
+    "dvc exp run -S quantize.granularity=group:64": CHANGE,
+    "dvc exp run -S data.dataset=kmnist": CHANGE,
+    "tritbench run --preset small": Elsewhere("test_a_preset_is_a_change_of_parameters"),
+    "dvc plots show": AS_IT_IS,
+    "export FASHION_MNIST_DIR=/path/to/fashion-mnist": AS_IT_IS,
+    "python scripts/ternary_quantization_benchmark.py --model linear --threshold 0.6 "
+    "--output runs.csv": AS_IT_IS,
+    "tritbench inspect models/mlp/qat.trit": AS_IT_IS,
+    "tritbench predict models/mlp/qat.trit coat.png photographs/": AS_IT_IS,
+    "tritbench export models/mlp/qat.trit --gguf mlp.gguf --onnx mlp.onnx --t81 mlp.npz": AS_IT_IS,
+    # CONTRIBUTING.md
+    "make format": Elsewhere("it changes files as `make lint` says they should be"),
+    # docs/artifacts.md
+    "tritbench predict models/mlp/qat.trit coat.png shoe.jpg": AS_IT_IS,
+    "tritbench predict models/mlp/qat.trit photographs/ --csv > found.csv": AS_IT_IS,
+    "tritbench predict models/mlp/qat.trit t10k-images-idx3-ubyte.gz --json": AS_IT_IS,
+    "pip install '.[export]'": PREPARED,
+    # docs/format.md
+    "python tests/fuzz_trit.py --count 1000000 --seed 0": "python tests/fuzz_trit.py --count 200",
+    # docs/methods.md
+    "dvc exp run -S ptq.method=optimal": CHANGE,
+    "dvc exp run -S qat.method=ttq": CHANGE,
+    "dvc repro methods/dvc.yaml": "dvc stage list methods/dvc.yaml",
+    # docs/sharing.md
+    "dvc exp run -S quantize.threshold=0.6": CHANGE,
+    "dvc metrics diff --md > diff.md": AS_IT_IS,
+    "git checkout -b threshold-0.6": AS_IT_IS,
+    "git add params.yaml dvc.lock benchmarks docs/diagrams && "
+    'git commit -m "Threshold 0.6"': AS_IT_IS,
+    "dvc remote add --default shared /mnt/shared/tritbench": "dvc remote add -d shared ../remote",
+    "dvc push --run-cache": AS_IT_IS,
+    "dvc exp show --md": AS_IT_IS,
+    "dvc exp list": AS_IT_IS,
+    # docs/training.md
+    "dvc exp run -S 'train.launcher=torchrun --standalone --nproc-per-node 2'": CHANGE,
+}
+
+
+def blocks(page, *languages):
+    """The fenced blocks of a page in any of these languages."""
+    fence = rf"^```(?:{'|'.join(languages)})\n(.*?)^```"
+    return re.findall(fence, page.read_text(), re.MULTILINE | re.DOTALL)
+
+
+def commands(page):
+    """The commands of a page, without prompt and comment, continued lines joined."""
+    lines = "\n".join(blocks(page, "sh", "console")).replace("\\\n", " ").splitlines()
+    without = (re.sub(r"(^|\s+)#.*", "", line.removeprefix("$ ")) for line in lines)
+    return [re.sub(r"\s+", " ", line) for line in without if line]
+
+
+def test_every_command_is_accounted_for():
+    assert {command for page in PAGES for command in commands(page)} == set(COMMANDS)
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory):
+    """A clone with tiny settings, and the pictures that the docs speak of."""
+    dataset = write_tiny_dataset(tmp_path_factory.mktemp("images") / "toys")
+    folder = make_clone(tmp_path_factory.mktemp("docs") / "clone", dataset, ["mlp"])
+    shutil.copy(dataset / "t10k-images-idx3-ubyte.gz", folder)
+    picture = Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8))
+    (folder / "photographs").mkdir()
+    for name in ("coat.png", "shoe.jpg", "photographs/hat.png"):
+        picture.save(folder / name)
+    return folder
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_runs(clone, command):
+    """In the order of COMMANDS, one after another in the same clone."""
+    how = COMMANDS[command]
+    if how is CHANGE:
+        changes = re.findall(r"-S ('[^']*'|\S+)", command)
+        apply_overrides(clone / "params.yaml", [change.strip("'") for change in changes])
+    elif isinstance(how, str):
+        run(clone, "bash", "-c", how or command)
+    load_params(clone / "params.yaml")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_python_blocks_run(clone, page, monkeypatch):
+    monkeypatch.chdir(clone)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
+    images = torch.arange(128 * 64).remainder(251).byte().view(-1, 1, 8, 8)
+    packed = {"trits": torch.ones(2, 64, dtype=torch.int8), "scale": torch.ones(2, 1)}
+    names = packed | {"bias": torch.zeros(2), "x": images.float().flatten(1)}
+    for block in blocks(page, "python"):
+        exec(block, names | {"model": network, "images": images, "labels": torch.arange(128) % 3})
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
+        if not target.startswith("https://"):
+            assert (page.parent / target).exists(), target
+
+
+def apply(block, root):
+    """Make the changes of a `diff` block: lines that are there, "-" and "+"; "…" is any rest."""
+    for change in re.split(r"^--- ", block, flags=re.MULTILINE)[1:]:
+        name, lines = change.split("\n", 1)
+        old, new = (
+            "".join(line[1:] for line in lines.splitlines(True) if line[0] in kept)
+            for kept in (" -", " +")
+        )
+        old, new = (text.split("…")[0] for text in (old, new))
+        text = (root / name).read_text()
+        assert text.count(old) == 1, f"{name}: {old}"
+        (root / name).write_text(text.replace(old, new))
+
+
+def test_what_contributing_shows_works(clone):
+    """A PTQ method, a codec and a model: the lines shown are all that each takes."""
+    method, codec, model = blocks(ROOT / "CONTRIBUTING.md", "diff")
+    for block in (method, codec, model):
+        apply(block, clone)
+    text = (clone / "params.yaml").read_text()
+    text = re.sub(r"\bmlp\b", "narrow", text).replace("hidden: [16]", "units: 4")
+    (clone / "params.yaml").write_text(text)
+    changes = ["-S", "ptq.method=half", "-S", "packing.codec=four"]
+    run(clone, "dvc", "exp", "run", *changes, PYTHONPATH=str(clone))
+    table = (clone / "benchmarks/quantization_runs.csv").read_text()
+    assert "narrow,ptq" in table
+    assert "half" in table
+    assert b'\\"codec\\":\\"four\\"' in (clone / "models/narrow/ptq.trit").read_bytes()
