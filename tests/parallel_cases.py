@@ -57,7 +57,7 @@ def train(case):
         )
         options = {"method": case, "start": "fp32", "epochs": 3, "learning_rate": {}}
         options |= {"distill": 0.5, "threshold_warmup": 2, "stochastic_rounding": case == "ste"}
-        qat = QatParams(**options, frozen_epochs=1)
+        qat = QatParams(**options, frozen_epochs=1, frozen_first=case == "lsq")
         recipe = Recipe(3, 0.01, 16, 0.1, flip=True, distill=0.5)
         quantized, curve = train_qat(
             network(dropout=0.2), images(50), images(31), SPEC, settings, qat, recipe, teacher

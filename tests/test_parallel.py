@@ -18,6 +18,7 @@ from tiny import write_tiny_dataset
 from tritbench import models, parallel
 from tritbench.errors import TritbenchError
 from tritbench.packing import load_trit
+from tritbench.quantize.qat import METHODS
 from tritbench.train import Recipe, fit, use_device
 
 ROOT = Path(__file__).parents[1]
@@ -35,10 +36,13 @@ def test_two_processes_train_as_one_does(tmp_path):
     subprocess.run([*TWO.split(), script, tmp_path], env=ENVIRONMENT, check=True)
     first, second = (load_file(tmp_path / f"{rank}.safetensors") for rank in (0, 1))
     for case in CASES:
-        tolerance = 0.05 if case == "bfloat16" else 1e-4
         for key, expected in train(case).items():
             found = first[f"{case}/{key}"]
             assert torch.equal(found, second[f"{case}/{key}"])
+            tolerance = 0.05 if case == "bfloat16" else 1e-4
+            if case in METHODS and key != "curve":
+                # BatchNorm cancels a scale before it: Adam makes steps of that scale's rounding.
+                tolerance = 0.005
             torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance)
 
 
