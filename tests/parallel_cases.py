@@ -55,7 +55,7 @@ def train(case):
         settings = QuantizeParams(
             threshold="auto", reference="absmean", granularity="channel", backend="native"
         )
-        options = {"method": case, "start": "fp32", "epochs": 3, "learning_rate": {}}
+        options = {"method": case, "start": "fp32", "epochs": 3, "learning_rate": 0.01}
         options |= {"distill": 0.5, "threshold_warmup": 2, "stochastic_rounding": case == "ste"}
         qat = QatParams(**options, frozen_epochs=1, frozen_first=case == "lsq")
         recipe = Recipe(3, 0.01, 16, 0.1, flip=True, distill=0.5)
