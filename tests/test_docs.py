@@ -72,6 +72,12 @@ COMMANDS: dict[str, str | Elsewhere] = {
     "dvc exp run -S ptq.method=optimal": CHANGE,
     "dvc exp run -S qat.method=ttq": CHANGE,
     "dvc repro methods/dvc.yaml": "dvc stage list methods/dvc.yaml",
+    # docs/reviews.md
+    "tritbench compare main": Elsewhere("tests/test_compare.py"),
+    "tritbench compare main bold-tit": Elsewhere("tests/test_compare.py"),
+    "dvc exp show --only-changed": AS_IT_IS,
+    "dvc plots diff": AS_IT_IS,
+    "tritbench history --csv history.csv --html history.html": AS_IT_IS,
     # docs/sharing.md
     "dvc exp run -S quantize.threshold=0.6": CHANGE,
     "dvc metrics diff --md > diff.md": AS_IT_IS,
