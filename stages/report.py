@@ -12,6 +12,7 @@ from tritbench.report.mermaid import mermaid_markdown
 from tritbench.report.page import page_html, read_evidence
 from tritbench.report.runs import read_results
 from tritbench.report.summary import summary_markdown
+from tritbench.report.vega import start_bundling
 
 BENCHMARKS = Path("benchmarks")
 MODELS = Path("models")
@@ -23,6 +24,7 @@ def main() -> None:
     params = load_params()
     title = params.report.title
     results = read_results(BENCHMARKS, params.models)
+    start_bundling()  # needed last, and done beside the rest
     if results.machine.id != fingerprint()["id"]:
         print(f"report: latencies are of another machine, {results.machine.text}", file=sys.stderr)
     predictions = BENCHMARKS / "predictions.npz"

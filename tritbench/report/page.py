@@ -3,13 +3,11 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import jinja2
 import numpy as np
-import vl_convert
 from numpy.typing import NDArray
 
 from tritbench.data.dataset import read_description
@@ -18,13 +16,13 @@ from tritbench.data.names import TEST_IMAGES
 from tritbench.report import answer
 from tritbench.report.blocks import Chart, Section
 from tritbench.report.charts import COLORS, DARK, SHAPES
-from tritbench.report.figures import VEGALITE
 from tritbench.report.flips import Flips, read_flips
 from tritbench.report.networks import Networks, examine
 from tritbench.report.pictures import css_color
 from tritbench.report.runs import Results
 from tritbench.report.sections import classes, costs, networks, results, training
 from tritbench.report.sections.method import method
+from tritbench.report.vega import vega_script
 
 TEMPLATES = jinja2.Environment(
     loader=jinja2.PackageLoader("tritbench.report", "page"),
@@ -134,12 +132,6 @@ def page_html(found: Results, evidence: Evidence, title: str) -> str:
         trits=[("+1", css_color(1)), ("0", "transparent"), ("−1", css_color(-1))],
         vega=vega_script(),
     )
-
-
-@cache
-def vega_script() -> str:
-    """Vega, Vega-Lite and vega-embed as one script, of the version that Altair writes for."""
-    return str(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", VEGALITE))
 
 
 def _charts(sections: Sequence[Section]) -> Mapping[str, Any]:
