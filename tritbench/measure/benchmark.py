@@ -42,7 +42,8 @@ class Result:
         peers: the same for each peer that ran the FP32 network, with mode `peer`; the first is
             PyTorch, whose rows are FP32's own.
         absent: peer to the reason why it did not.
-        classes: one for each mode and class: model, mode, class, accuracy, low, high.
+        classes: one for each mode and class that has test images: model, mode, class, accuracy,
+            low, high.
         test_logits: [n, classes] on the test split, by mode.
         engine: what ran it last, in words.
     """
@@ -144,11 +145,19 @@ def measure_model(
                 }
             )
     classes = [
-        {"model": name, "mode": mode, "class": label, **_interval(found)}
+        {
+            "model": name,
+            "mode": mode,
+            "class": label,
+            "accuracy": found.accuracy,
+            "low": found.low,
+            "high": found.high,
+        }
         for mode in paths
         for label, found in zip(
             dataset.classes, score_classes(logits[mode], test.labels), strict=True
         )
+        if found is not None
     ]
     print(f"{name}: {', '.join(calls)} measured in {time.perf_counter() - start:.1f} s")
     eager = [{**row, "mode": "peer", "method": EAGER} for row in rows if row["mode"] == "fp32"]
@@ -227,12 +236,6 @@ def _latency(name: str, taken: Mapping[str, Latency], has_reference: bool) -> Ro
         "speedup_high": high,
         "reference_latency_s": taken[REFERENCE].median_s if has_reference else None,
     }
-
-
-def _interval(found: Score | None) -> Row:
-    if found is None:
-        return dict.fromkeys(("accuracy", "low", "high"))
-    return {"accuracy": found.accuracy, "low": found.low, "high": found.high}
 
 
 def stored(path: Path) -> Storage:
