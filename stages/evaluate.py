@@ -5,7 +5,6 @@ import json
 import uuid
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 
@@ -26,7 +25,7 @@ from tritbench.measure.rows import (
     rows_csv,
     table_csv,
 )
-from tritbench.params import Mode, load_params
+from tritbench.params import load_params
 
 SUFFIX = {"fp32": "safetensors", "ptq": "trit", "qat": "trit"}
 OUT = Path("benchmarks")
@@ -36,13 +35,14 @@ def main() -> None:
     """Write what benchmarks/ says about the artifacts in models/."""
     params = load_params()
     train.use_device("cpu", params.evaluate.threads)
+    modes = [mode for mode in SUFFIX if mode == "fp32" or mode in params.evaluate.modes]
     paths = {
-        name: {m: Path("models") / name / f"{m}.{SUFFIX[m]}" for m in get_args(Mode)}
+        name: {m: Path("models") / name / f"{m}.{SUFFIX[m]}" for m in modes}
         for name in params.models
     }
-    files = [path for modes in paths.values() for path in modes.values()]
+    files = [path for of_model in paths.values() for path in of_model.values()]
     sizes, threads = params.evaluate.batch_sizes, params.evaluate.threads
-    memory = peak_memory(files, sizes, threads)
+    memory = peak_memory(files, sizes, threads) if params.evaluate.latency else None
     meter = find_meter()
     dataset = data.load(params.data.folder, params.data.validation, params.seed)
     machine = fingerprint()
@@ -69,7 +69,7 @@ def main() -> None:
             params.evaluate,
             methods,
             about,
-            meter if isinstance(meter, Meter) else None,
+            meter if isinstance(meter, Meter) and params.evaluate.latency else None,
             memory,
         )
         rows += result.rows

@@ -27,6 +27,7 @@ def main() -> None:
     _add_inspect(commands)
     _add_predict(commands)
     _add_export(commands)
+    _add_sweep(commands)
     flags = parser.parse_args()
     with reported("tritbench"):
         match flags.command:
@@ -56,6 +57,10 @@ def main() -> None:
                 from tritbench.commands import export
 
                 export.run(flags.file, flags.gguf, flags.gguf_type, flags.onnx, flags.t81)
+            case "sweep":
+                from tritbench.commands import sweep
+
+                sweep.run(flags.file, flags.time)
 
 
 def _add_compare(commands: Any) -> None:
@@ -96,6 +101,12 @@ def _add_export(commands: Any) -> None:
     parser.add_argument("--gguf-type", default="TQ2_0", help="TQ2_0 (default) or TQ1_0")
     parser.add_argument("--onnx", type=Path, metavar="OUT", help="float32, uint8 images to logits")
     parser.add_argument("--t81", type=Path, metavar="OUT.npz", help="t81lib's limbs")
+
+
+def _add_sweep(commands: Any) -> None:
+    parser = commands.add_parser("sweep", help="many experiments from one file (docs/sweeps.md)")
+    parser.add_argument("file", type=Path, help="what varies, and where it runs")
+    parser.add_argument("--time", action="store_true", help="time the Pareto front at the end")
 
 
 def run(preset: str | None = None) -> None:

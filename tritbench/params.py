@@ -14,10 +14,9 @@ from pydantic import (
 )
 from pydantic import model_validator as whole_model
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
 from tritbench.errors import TritbenchError
+from tritbench.files import read_yaml
 
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
@@ -147,8 +146,10 @@ class PackingParams(Section):
 
 
 class EvaluateParams(Section):
-    """How latency is measured, and beside what."""
+    """What is measured, how latency is, and beside what."""
 
+    modes: Annotated[list[Literal["ptq", "qat"]], Field(min_length=1)]
+    latency: bool
     batch_sizes: Annotated[list[Count], Field(min_length=1)]
     threads: Count
     min_run_time: Positive
@@ -222,14 +223,7 @@ def load_params(path: Path = Path("params.yaml")) -> Params:
     Raises:
         TritbenchError: naming every wrong key, its value and what is allowed.
     """
-    try:
-        # YAML 1.2, as DVC writes it: 1e-3 is a number there, and a string in PyYAML's 1.1.
-        content = YAML(typ="safe", pure=True).load(path.read_text())
-    except FileNotFoundError:
-        raise TritbenchError(f"{path}: no such file; run from the repository's root") from None
-    except (YAMLError, UnicodeDecodeError) as error:
-        raise TritbenchError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
-    return parse_params(content, str(path))
+    return parse_params(read_yaml(path), str(path))
 
 
 def read_preset(name: str) -> list[str]:
@@ -239,11 +233,10 @@ def read_preset(name: str) -> list[str]:
         TritbenchError: where there is no such preset.
     """
     path = Path("presets") / f"{name}.yaml"
-    try:
-        content = YAML(typ="safe", pure=True).load(path.read_text())
-    except FileNotFoundError:
+    if not path.exists():
         known = ", ".join(sorted(file.stem for file in path.parent.glob("*.yaml")))
-        raise TritbenchError(f"{path}: no such preset, expected one of {known}") from None
+        raise TritbenchError(f"{path}: no such preset, expected one of {known}")
+    content = read_yaml(path)
     return [f"{key}={value}" for key, value in content.items()]
 
 
@@ -256,10 +249,11 @@ def parse_params(content: object, origin: str = "params") -> Params:
     try:
         return Params.model_validate(content)
     except ValidationError as error:
-        raise TritbenchError(_describe(error, origin)) from None
+        raise TritbenchError(describe(error, origin)) from None
 
 
-def _describe(error: ValidationError, origin: str) -> str:
+def describe(error: ValidationError, origin: str) -> str:
+    """One line for all that pydantic found wrong: keys, values and what is allowed."""
     lines = [_describe_one(detail) for detail in error.errors(include_url=False)]
     return f"{origin}: " + "; ".join(lines)
 

@@ -68,7 +68,8 @@ def measure_model(
 ) -> Result:
     """Run the files of one model; one row for each mode and batch size.
 
-    Ternary files run on the native engine, and on the PyTorch reference beside it.
+    Ternary files run on the native engine, and on the PyTorch reference beside it. Without
+    `settings.latency` nothing is timed and no peer runs: one row for each mode.
 
     Args:
         name: the model's name.
@@ -89,7 +90,9 @@ def measure_model(
         mode: runtime.load_reference(path) for mode, path in paths.items() if path.suffix == ".trit"
     }
     fp32 = runtime.load_reference(paths["fp32"])
-    peers, absent = _peers(fp32, settings.peers, dataset.test.pixels[:1])
+    peers, absent = _peers(
+        fp32, settings.peers if settings.latency else (), dataset.test.pixels[:1]
+    )
     storage = {mode: stored(path) for mode, path in paths.items()}
     storage |= {peer: _peer_storage(built, storage["fp32"]) for peer, built in peers.items()}
     calls: dict[str, Callable[[Tensor], Tensor]] = {
@@ -120,15 +123,17 @@ def measure_model(
         # Those of other modes have the same layers, with other numbers in them.
         timed[REFERENCE] = next(iter(references.values()))
     rows: list[Row] = []
-    for batch_size in settings.batch_sizes:
+    for batch_size in settings.batch_sizes if settings.latency else settings.batch_sizes[:1]:
         images = test.pixels[np.arange(batch_size) % len(test)]
-        latency = interleaved(
-            timed,
-            images,
-            threads=settings.threads,
-            min_run_time=settings.min_run_time,
-            min_runs=settings.min_runs,
-        )
+        latency: dict[str, Latency] = {}
+        if settings.latency:
+            latency = interleaved(
+                timed,
+                images,
+                threads=settings.threads,
+                min_run_time=settings.min_run_time,
+                min_runs=settings.min_runs,
+            )
         for key, columns in fixed.items():
             path = paths.get(key)
             rows.append(

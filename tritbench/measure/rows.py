@@ -168,11 +168,16 @@ def brief_metrics(rows: Sequence[Row]) -> dict[str, Any]:
 
 
 def metrics_json(rows: Sequence[Row]) -> dict[str, dict[str, Any]]:
-    """The rows as MODEL.MODE.metric, for accuracy, storage and (by batch size) latency."""
+    """The rows as MODEL.MODE.metric, for accuracy, storage and (by batch size) latency.
+
+    What was not timed has no entry in `latency`.
+    """
     files: dict[str, dict[str, Any]] = {name: {} for name in METRICS}
     for row in rows:
         for name, keys in METRICS.items():
             values = {key: rounded(key, row[key]) for key in keys if row[key] is not None}
+            if not values:
+                continue
             modes = files[name].setdefault(row["model"], {}).setdefault(row["mode"], {})
             modes.update({f"batch_{row['batch_size']}": values} if name == "latency" else values)
     return files

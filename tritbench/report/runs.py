@@ -169,6 +169,7 @@ def read_results(folder: Path, models: Sequence[str]) -> Results:
         epoch
         for model in models
         for mode in TRAINED_MODES
+        if any(run.mode == mode for run in runs)
         for epoch in read_epochs(folder / "training" / model / f"{mode}.csv", model, mode)
     ]
     pairs = list(dict.fromkeys((run.model, run.mode) for run in runs))

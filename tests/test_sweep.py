@@ -1,0 +1,145 @@
+"""Sweeps: points checked before anything runs, made once, shared training, put together."""
+
+import csv
+import re
+
+import pytest
+from test_pipeline import dvc, make_clone, run, stages_run
+from tiny import write_tiny_dataset
+
+from tritbench.errors import TritbenchError
+from tritbench.measure import rows
+from tritbench.sweep.experiments import git, reference
+from tritbench.sweep.plan import read_sweep, trainings
+
+pytestmark = pytest.mark.xdist_group("pipeline")
+
+FILE = """
+jobs: 2
+set: {evaluate.modes: [ptq], models: [linear]}
+grid:
+  ptq.method: [threshold, optimal]
+  quantize.threshold: [0.3, 0.9]
+"""
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sweep")
+    dataset = write_tiny_dataset(folder / "toys")
+    (folder / "clone").mkdir()
+    return make_clone(folder / "clone", dataset)
+
+
+@pytest.fixture
+def here(clone, monkeypatch):
+    monkeypatch.chdir(clone)
+    return clone
+
+
+def write(folder, text, name="some"):
+    path = folder / f"sweeps/{name}.yaml"
+    path.write_text(text)
+    return path.relative_to(folder)
+
+
+def test_a_grid_becomes_named_points_that_run_only_what_they_need(here):
+    points = read_sweep(write(here, FILE)).points
+    assert len({point.name for point in points}) == 4
+    assert points[0].name.startswith("some-threshold-0.3-")
+    assert not points[0].params.evaluate.latency
+    stages = ["download", "train_fp32@linear", "quantize_ptq@linear", "evaluate"]
+    assert points[0].stages == stages
+    other = FILE.replace("[0.3, 0.9]", "[0.2, 0.3]")
+    assert points[0].name in {point.name for point in read_sweep(write(here, other)).points}
+
+
+def test_points_share_a_training_where_nothing_that_it_depends_on_differs(here):
+    grid = "grid: {seed: [0, 1], quantize.threshold: [0.3, 0.9], qat.epochs: [1, 2]}"
+    found = trainings(read_sweep(write(here, grid)).points)
+    assert [(training.model, len(needing)) for training, needing in found] == [
+        *[("linear", 4), ("mlp", 4)] * 2
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("grid: {quantize.treshold: [0.5]}", "point 1: quantize.treshold is not a key"),
+        ("grid: {quantize.threshold: [0.5, 1.5]}", "point 2: quantize.threshold = 1.5: expected"),
+        ("points: [{seed: 1}, {seed: 1}]", "point 2: {'seed': 1}: expected every point once"),
+        ("grid: {seed: []}", "grid.seed = []: expected"),
+        ("grid: {seed: [1]}\npoints: [{seed: 2}]", "expected one of grid, points and optimize"),
+        ("run: slurm\ngrid: {seed: [1]}", "run = 'slurm': expected 'local' or 'ray'"),
+        ("points: [{ptq.calibration: {linear: 9}}]", "expected dotted keys"),
+        ("grid: [", "not YAML"),
+    ],
+)
+def test_a_wrong_file_is_one_clear_line(here, text, message):
+    path = write(here, text)
+    with pytest.raises(TritbenchError, match=re.escape(message)) as error:
+        read_sweep(path)
+    assert str(error.value).startswith(str(path))
+    assert "\n" not in str(error.value)
+
+
+def test_a_local_sweep_makes_each_point_once_and_goes_on_after_one_that_fails(here):
+    # One validation image for three classes: the third point fails by itself, in training.
+    bad = "points: [{ptq.method: optimal}, {quantize.threshold: 0.3}, {data.validation: 1}]"
+    path = write(here, f"jobs: 2\nset: {{evaluate.modes: [ptq], models: [linear]}}\n{bad}")
+    output = run(here, "tritbench", "sweep", path, check=False)
+    assert "1 points failed, 2 did not" in output
+    assert re.search(r"some-1-\w+ failed:\n.*data.validation: 1 images", output, re.DOTALL)
+    names = dvc(here, "exp", "list", "--name-only").split()
+    assert len([name for name in names if name.startswith("some-")]) == 2
+    assert not [name for name in names if name.startswith("fp32-")]
+    with (here / "sweeps/some.csv").open() as file:
+        found = list(csv.DictReader(file))
+    assert [row["mode"] for row in found] == ["fp32", "ptq", "ptq"]
+    assert {row["latency_s"] for row in found} == {""}
+    assert any(row["front"] for row in found)
+    for suffix in (".md", "-front.svg"):
+        assert (here / f"sweeps/some{suffix}").exists()
+    assert not run(here, "git", "status", "--porcelain", "--untracked-files=no")
+
+    # The experiments serve DVC's own commands, and the report does without latencies.
+    name = next(name for name in names if "optimal" in name)
+    (here / "models/linear/ptq.trit").unlink(missing_ok=True)
+    dvc(here, "exp", "apply", name, check=False)  # it misses what never ran here, as QAT
+    assert (here / "models/linear/ptq.trit").exists()
+    assert "method: optimal" in (here / "params.yaml").read_text()
+    assert stages_run(dvc(here, "repro", "-s", "report")) == {"report"}
+    run(here, "git", "checkout", "-q", ".")
+
+
+def test_optuna_chooses_points_and_goes_on_where_it_stopped(here):
+    pytest.importorskip("optuna", reason="needs pip install '.[optimize]'")
+    from tritbench.sweep.optimize import optimize
+
+    text = "set: {{models: [linear]}}\noptimize: {{trials: {}, space: {}}}"
+    space = "{ptq.method: [optimal, gptq], quantize.threshold: {low: 0.1, high: 1.0}}"
+    start = git("rev-parse", "HEAD")
+    made = []
+
+    def run_points(points):
+        """An experiment whose accuracy is its threshold, in place of a real one."""
+        for point in points:
+            row = dict.fromkeys(rows.COLUMNS) | {"model": "linear", "mode": "ptq", "bytes": 9}
+            row |= {"accuracy": point.params.quantize.threshold, "file_bytes": 9}
+            file = here / "benchmarks/quantization_runs.csv"
+            file.parent.mkdir(exist_ok=True)
+            file.write_text(rows.rows_csv([row]))
+            run(here, "git", "add", "-f", str(file))
+            run(here, "git", "commit", "-q", "-m", "a point")
+            run(here, "git", "update-ref", reference(start, point.name), "HEAD")
+            run(here, "git", "reset", "-q", "--hard", start)
+            made.append(point.name)
+        return {}
+
+    first = read_sweep(write(here, text.format(3, space), "best"))
+    points, failed = optimize(first, start, run_points)
+    assert (len(points), failed) == (3, {})
+    more = read_sweep(write(here, text.format(5, space), "best"))
+    points, _ = optimize(more, start, run_points)
+    assert sorted(made) == sorted(point.name for point in points)
+    assert len(made) == 5

@@ -1,0 +1,165 @@
+"""What a sweep found, from its CSV file: the Pareto front, curves over thresholds, a table."""
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import altair as alt
+
+from tritbench.report.charts import COLORS
+from tritbench.report.figures import svg
+from tritbench.report.summary import (
+    MODE_NAMES,
+    escape_markdown,
+    percent,
+    seconds,
+    size,
+    times,
+)
+
+SweepRow = dict[str, Any]  # a cell is text, a number, or None where there is nothing
+
+THRESHOLD = "quantize.threshold"
+NUMBERS = (
+    "accuracy",
+    "loss",
+    "test_accuracy",
+    "test_accuracy_low",
+    "test_accuracy_high",
+    "bytes",
+    "file_bytes",
+    "bits_per_weight",
+    "zeros",
+    "front",
+    "latency_s",
+    "speedup",
+)
+COLUMNS = ("model", "mode", "method", *NUMBERS, "dataset", "seed", "machine")
+
+
+def front(rows: Iterable[SweepRow]) -> list[SweepRow]:
+    """The rows than which no other has both fewer bytes and more validation accuracy.
+
+    The test split is shown but does not choose. From few bytes to many.
+
+    >>> rows = [dict(bytes=b, accuracy=a) for b, a in ((9, 0.9), (5, 0.8), (7, 0.8), (6, 0.7))]
+    >>> [row["bytes"] for row in front(rows)]
+    [5, 9]
+    """
+    best: list[SweepRow] = []
+    for row in sorted(rows, key=lambda row: (row["bytes"], -row["accuracy"])):
+        if not best or row["accuracy"] > best[-1]["accuracy"]:
+            best.append(row)
+    return best
+
+
+def sweep_csv(rows: Sequence[SweepRow], varied: Sequence[str]) -> str:
+    """A line for each point, model and mode; the varied parameters stand after the point."""
+    text = io.StringIO()
+    columns = ["point", *varied, *COLUMNS]
+    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def sweep_figures(name: str, rows: Sequence[SweepRow], varied: Sequence[str]) -> dict[str, str]:
+    """File name to SVG: `NAME-front.svg`, and `NAME-curves.svg` where thresholds vary."""
+    figures = {f"{name}-front.svg": svg(_front_chart(name, rows))}
+    if THRESHOLD in varied:
+        figures[f"{name}-curves.svg"] = svg(_curves(rows))
+    return figures
+
+
+def _label(row: SweepRow) -> str:
+    mode = MODE_NAMES[row["mode"]]
+    return f"{mode} {row['method']}" if row["method"] else mode
+
+
+def _front_chart(name: str, rows: Sequence[SweepRow]) -> Any:
+    keys = ("model", "bytes", "test_accuracy")
+    values = [{key: row[key] for key in keys} | {"by": _label(row)} for row in rows]
+    best = [values[number] for number, row in enumerate(rows) if row["front"]]
+    axis = alt.Axis(format="~s", tickCount=6)
+    x = alt.X("bytes:Q", title="stored weights (bytes, logarithmic)", axis=axis)
+    x = x.scale(type="log", padding=20)
+    y = alt.Y("test_accuracy:Q", title="test accuracy", axis=alt.Axis(format=".1%"))
+    y = y.scale(zero=False, padding=14)
+    line = alt.Chart(alt.InlineData(values=best), width=560, height=320)
+    points = alt.Chart(alt.InlineData(values=values)).mark_point(filled=True, size=45)
+    return alt.layer(
+        line.mark_line(color="#999999", interpolate="step-after").encode(x=x, y=y),
+        points.encode(
+            x=x,
+            y=y,
+            color=alt.Color("by:N", title="method"),
+            shape=alt.Shape("model:N", title="model"),
+        ),
+    ).properties(title=f"Accuracy and bytes, with the Pareto front: {name}")
+
+
+def _curves(rows: Sequence[SweepRow]) -> Any:
+    """Test accuracy against threshold, a panel for each model, a line for each method."""
+    values = []
+    for row in rows:
+        if row["mode"] != "fp32" and row[THRESHOLD] not in (None, "auto"):
+            x = float(row[THRESHOLD])
+            found = {"model": row["model"], "by": _label(row), "threshold": x}
+            values.append(found | {"accuracy": row["test_accuracy"]})
+    models = list(dict.fromkeys(row["model"] for row in rows))
+    floats = [
+        {"model": row["model"], "accuracy": row["test_accuracy"]}
+        for row in rows
+        if row["mode"] == "fp32"
+    ]
+    y = alt.Y("accuracy:Q", title="test accuracy", axis=alt.Axis(format=".1%")).scale(zero=False)
+    lines = alt.Chart(width=270, height=240).mark_line(point=True)
+    lines = lines.encode(
+        x=alt.X("threshold:Q"),
+        # Seeds and other parameters that vary too are averaged.
+        y=alt.Y("mean(accuracy):Q", title="test accuracy", axis=alt.Axis(format=".1%")).scale(
+            zero=False
+        ),
+        color=alt.Color("by:N", title="method"),
+        shape=alt.Shape("by:N", legend=None),
+    ).transform_filter("datum.threshold != null")
+    rule = alt.Chart().mark_rule(color=COLORS["FP32"], strokeDash=[6, 3])
+    rule = rule.encode(y=y).transform_filter("datum.threshold == null")
+    return (
+        alt.layer(lines, rule)
+        .facet(
+            alt.Facet("model:N", sort=models, title=None),
+            columns=3,
+            data=alt.InlineData(values=values + floats),
+        )
+        .resolve_scale(y="independent")
+        .properties(title="Test accuracy against threshold (dashed: FP32)")
+    )
+
+
+def sweep_table(
+    rows: Sequence[SweepRow], varied: Sequence[str]
+) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of the Pareto front, unescaped."""
+    timed = any(row["latency_s"] for row in rows)
+    shown = [key for key in varied if key not in ("models", "ptq.method", "qat.method")]
+    header = ["model", "mode", *shown, "validation accuracy", "test accuracy", "bytes", "zeros"]
+    header += ["latency, batch 1", "speed-up"] if timed else []
+    cells = []
+    for row in (row for row in rows if row["front"]):
+        line = [str(row["model"]), _label(row), *(str(row[key] or "–") for key in shown)]
+        line += [percent(row["accuracy"]), percent(row["test_accuracy"]), size(int(row["bytes"]))]
+        line += ["–" if row["zeros"] is None else percent(row["zeros"])]
+        line += [seconds(row["latency_s"]), times(row["speedup"])] if timed else []
+        cells.append(line)
+    return header, cells
+
+
+def sweep_markdown(rows: Sequence[SweepRow], varied: Sequence[str]) -> str:
+    """The Pareto front as a table."""
+    header, cells = sweep_table(rows, varied)
+    lines = [header, [":--"] * 2 + ["--:"] * (len(header) - 2), *cells]
+    lines[0] = [escape_markdown(cell) for cell in header]
+    lines[2:] = [[escape_markdown(cell) for cell in line] for line in cells]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)

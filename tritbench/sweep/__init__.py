@@ -1,0 +1,1 @@
+"""Many experiments from one file: planned here, run by DVC's queue or by Ray, and put together."""

@@ -1,0 +1,134 @@
+"""Points on this machine, by DVC's own queue: `dvc exp run --queue` and `dvc queue start`."""
+
+import contextlib
+import io
+import json
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import psutil
+from dvc.lock import LockError
+from dvc.repo import Repo, lock_repo
+
+from tritbench.sweep.experiments import Progress, finished, last_lines
+from tritbench.sweep.plan import Point, Training, set_param, trainings
+
+POLL_SECONDS = 0.5
+AHEAD = 4  # points in the queue for each worker: it may end where it finds none
+
+
+def run(points: Sequence[Point], start: str, jobs: int, progress: Progress) -> None:
+    """Make an experiment of each point; what fails is told to `progress`, and the others go on.
+
+    FP32 trainings go first, each once; their results reach the points through DVC's cache.
+
+    Args:
+        points: those that are not experiments yet.
+        start: the commit that they start from.
+        jobs: how many run at once.
+        progress: is told of every point that ends.
+    """
+    with Repo() as repo:
+        lost: dict[str, str] = {}
+        shared = trainings(points)
+        _remove(repo, start, [training.name for training, _ in shared])
+        needing = {training.name: {p.name for p in needs} for training, needs in shared}
+        for name, error in _drain(
+            repo, start, [training for training, _ in shared], jobs, progress
+        ):
+            if error is not None:
+                lost |= dict.fromkeys(needing[name], error)
+        _remove(repo, start, [training.name for training, _ in shared])
+        for name, error in lost.items():
+            progress.finish(name, error)
+        left = [point for point in points if point.name not in lost]
+        for name, error in _drain(repo, start, left, jobs, progress):
+            progress.finish(name, error)
+
+
+def _drain(
+    repo: Any, start: str, tasks: Sequence[Point | Training], jobs: int, progress: Progress
+) -> Iterator[tuple[str, str | None]]:
+    """Queue what is not queued, let workers run it, and yield each name with its last lines.
+
+    The lines are None where an experiment came out of it.
+    """
+    queue = repo.experiments.celery_queue
+    # A driver that was killed leaves entries behind; those of workers that died are void.
+    known = [*queue.iter_queued(), *(queue.iter_active() if _working(queue) else ())]
+    entries = {entry.name: entry for entry in known if entry.baseline_rev == start}
+    left = deque(tasks)
+    pending: dict[str, Any] = {}
+    while left or pending:
+        # Queueing one takes DVC's lock for some tenths of a second, which workers need as well:
+        # they would wait for hundreds to be queued before the first runs.
+        while left and len(pending) < AHEAD * jobs:
+            task = left.popleft()
+            pending[task.name] = entries.get(task.name) or _queue(repo, task)
+        # Workers end when they find nothing to do for a while, perhaps just before we queued.
+        working = _working(queue)
+        wanted = min(jobs, len(pending))
+        if working < wanted and any(queue.iter_queued()):
+            queue.start_workers(wanted)
+            working = wanted
+        time.sleep(POLL_SECONDS)
+        made = finished(start)
+        failed = {entry.stash_rev for entry, _ in queue.iter_failed()}
+        active = {entry.stash_rev for entry in queue.iter_active()}
+        waiting = {entry.stash_rev for entry in queue.iter_queued()}
+        progress.running(sum(entry.stash_rev in active for entry in pending.values()))
+        for name, entry in list(pending.items()):
+            rev = entry.stash_rev
+            if name in made:
+                del pending[name]
+                yield name, None
+            elif rev in failed or not (working or rev in waiting):
+                if name in finished(start):  # it ended while we looked
+                    continue
+                del pending[name]
+                yield name, _log(queue, rev)
+
+
+def _queue(repo: Any, task: Point | Training) -> Any:
+    changes = [set_param(key, value) for key, value in task.overrides.items()]
+    while True:
+        try:
+            with _quiet(), lock_repo(repo):
+                return repo.experiments.queue_one(
+                    repo.experiments.celery_queue,
+                    name=task.name,
+                    targets=task.stages,
+                    params={"params.yaml": changes},
+                    single_item=True,
+                )
+        except LockError:  # a worker collects a result
+            time.sleep(POLL_SECONDS)
+
+
+def _remove(repo: Any, start: str, names: Sequence[str]) -> None:
+    """Remove experiments: those that only brought something into the cache are no results."""
+    there = finished(start)
+    if present := [name for name in names if name in there]:
+        with _quiet():
+            repo.experiments.remove(exp_names=present)
+
+
+def _working(queue: Any) -> int:
+    """How many workers' processes are there; asking the workers themselves takes a second."""
+    infos = [json.loads(f.read_text()) for f in Path(queue.wdir).glob("dvc-exp-worker-*.json")]
+    return sum(info["returncode"] is None and psutil.pid_exists(info["pid"]) for info in infos)
+
+
+def _log(queue: Any, rev: str) -> str:
+    info = queue.proc.get(rev)
+    text = Path(info.stdout).read_text(errors="replace") if info and info.stdout else ""
+    return last_lines(text) or "no output: its worker ended, or it failed before its first stage"
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    with contextlib.redirect_stdout(io.StringIO()):
+        yield

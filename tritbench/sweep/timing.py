@@ -1,0 +1,52 @@
+"""Latencies of a sweep's finalists, one after another on this machine."""
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from dvc.api import DVCFileSystem
+
+from tritbench import data, train
+from tritbench.measure.benchmark import measure_model
+from tritbench.measure.machine import fingerprint
+from tritbench.report.sweeps import SweepRow
+from tritbench.sweep.experiments import git, reference
+from tritbench.sweep.plan import Point
+
+BATCH_SIZE = 1
+
+
+def time_front(rows: list[SweepRow], points: Mapping[str, Point], start: str) -> None:
+    """Fill in `latency_s`, `speedup` and `machine` of the ternary rows on the Pareto front.
+
+    Each network runs beside its own FP32, as in the stage `evaluate`, at batch size 1.
+
+    Args:
+        rows: as `collect` returns them.
+        points: by name.
+        start: the commit that they start from.
+    """
+    machine = fingerprint()["id"]
+    commits = {name: git("rev-parse", reference(start, name)) for name in points}
+    for row in (row for row in rows if row["front"] and row["point"]):
+        params, model, mode = points[row["point"]].params, str(row["model"]), str(row["mode"])
+        settings = params.evaluate.model_copy(
+            update={"latency": True, "batch_sizes": [BATCH_SIZE], "peers": []}
+        )
+        train.use_device("cpu", settings.threads)
+        with tempfile.TemporaryDirectory() as folder:
+            paths = {
+                "fp32": Path(folder) / "fp32.safetensors",
+                mode: Path(folder) / f"{mode}.trit",
+            }
+            kept = DVCFileSystem(".", rev=commits[row["point"]])
+            for path in paths.values():
+                kept.get_file(f"models/{model}/{path.name}", str(path))
+            kept.get(str(params.data.folder), folder, recursive=True)
+            images = data.load(Path(folder) / params.data.name, params.data.validation, params.seed)
+            result = measure_model(model, paths, images, settings, {}, dict.fromkeys(_ABOUT))
+        timed = next(found for found in result.rows if found["mode"] == mode)
+        row |= {"latency_s": timed["latency_s"], "speedup": timed["speedup"], "machine": machine}
+
+
+_ABOUT = ("dataset", "seed", "run_id", "git_rev", "machine", "timestamp")
