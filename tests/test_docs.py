@@ -88,6 +88,14 @@ COMMANDS: dict[str, str | Elsewhere] = {
     "dvc push --run-cache": AS_IT_IS,
     "dvc exp show --md": AS_IT_IS,
     "dvc exp list": AS_IT_IS,
+    # docs/scale.md
+    "python scripts/sweep_overhead.py --points 200 --jobs 1": Elsewhere("it takes minutes"),
+    "python scripts/sweep_overhead.py --points 200 --jobs 2": Elsewhere("it takes minutes"),
+    # docs/sweeps.md
+    "tritbench sweep sweeps/thresholds.yaml": Elsewhere("tests/test_sweep.py, with fewer points"),
+    "tritbench sweep sweeps/thresholds.yaml --time": Elsewhere("it takes minutes"),
+    "pip install '.[ray]'": PREPARED,
+    "git push && dvc push": Elsewhere("tests/test_sweep_ray.py"),
     # docs/training.md
     "dvc exp run -S 'train.launcher=torchrun --standalone --nproc-per-node 2'": CHANGE,
 }
