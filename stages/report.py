@@ -16,6 +16,7 @@ from tritbench.report.vega import start_bundling
 
 BENCHMARKS = Path("benchmarks")
 MODELS = Path("models")
+SWEEPS = Path("sweeps")
 DIAGRAM = Path("docs/diagrams/benchmarks.mermaid.md")
 
 
@@ -29,7 +30,8 @@ def main() -> None:
         print(f"report: latencies are of another machine, {results.machine.text}", file=sys.stderr)
     predictions = BENCHMARKS / "predictions.npz"
     dataset = params.data.dataset
-    evidence = read_evidence(results, MODELS, params.data.folder, predictions, dataset)
+    data = params.data.folder
+    evidence = read_evidence(results, MODELS, data, predictions, SWEEPS, dataset)
     engine = results.engine or "not recorded"
     svgs = figures(results)
     outputs = {

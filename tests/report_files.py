@@ -15,6 +15,7 @@ from tritbench.params import PtqParams, QuantizeParams
 from tritbench.quantize import quantize_ptq
 from tritbench.report.page import Evidence, page_html, read_evidence
 from tritbench.report.runs import Results, read_results
+from tritbench.report.sweeps import COLUMNS, SweepRow, sweep_csv
 
 DATASET = "<b>|x"
 CLASSES = ["<b>|x", 'say "hi"', "a&b`c", "Ankle boot"]
@@ -119,6 +120,26 @@ def write_extras(folder: Path, models: tuple[str, ...] = MODELS) -> None:
     )
 
 
+def write_sweep(path: Path, dataset: str = DATASET) -> list[SweepRow]:
+    """A sweep's CSV file: FP32, and two points of PTQ of which one is on the front."""
+    shared = dict.fromkeys(COLUMNS) | {"model": "mlp", "dataset": dataset, "seed": "0"}
+    rows = [
+        {"point": None, "quantize.threshold": None}
+        | shared
+        | {"mode": "fp32", "accuracy": 0.9, "test_accuracy": 0.89, "bytes": 9000, "front": 1.0},
+        *(
+            {"point": f"mine-{threshold}", "quantize.threshold": threshold}
+            | shared
+            | {"mode": "ptq", "method": "optimal", "accuracy": accuracy, "front": on_front}
+            | {"test_accuracy": accuracy - 0.01, "bytes": 500, "zeros": 0.25}
+            for threshold, accuracy, on_front in (("0.5", 0.8, None), ("0.7", 0.85, 1.0))
+        ),
+    ]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(sweep_csv(rows, ["quantize.threshold"]))
+    return rows
+
+
 def add_columns(path: Path, ternary: dict[str, object], without: tuple[str, ...] = ()) -> None:
     """Give quantization_runs.csv more columns, with values in the ternary rows, or fewer."""
     with path.open(newline="", encoding="utf-8") as file:
@@ -152,8 +173,11 @@ def evidence(folder: Path, results: Results) -> Evidence:
             logits = random.normal(size=(IMAGES, len(CLASSES))).astype(np.float32)
             predictions[f"{model}.{mode}"] = logits
     np.savez_compressed(folder / "predictions.npz", **predictions)
+    write_sweep(folder / "sweeps/mine.csv")
+    write_sweep(folder / "sweeps/elsewhere.csv", "another")
+    predictions_file = folder / "predictions.npz"
     return read_evidence(
-        results, folder / "models", data, folder / "predictions.npz", "fashion-mnist"
+        results, folder / "models", data, predictions_file, folder / "sweeps", "fashion-mnist"
     )
 
 

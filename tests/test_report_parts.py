@@ -12,6 +12,7 @@ import pytest
 import torch
 from networks import CLASSES, images, network, quantized, spec
 from PIL import Image
+from report_files import write_sweep
 
 from tritbench.errors import TritbenchError
 from tritbench.models import Checkpoint, save_checkpoint
@@ -22,6 +23,8 @@ from tritbench.report.answer import span
 from tritbench.report.flips import read_flips
 from tritbench.report.networks import examine
 from tritbench.report.pictures import TRIT_COLORS, gray_png, trits_png
+from tritbench.report.sections.sweeps import sweeps_section
+from tritbench.report.sweeps import read_sweep_csv
 
 
 def point(method, accuracy, latency, mode="peer"):
@@ -139,3 +142,22 @@ def test_spans_name_both_ends_once():
     assert span([19.26, 19.81]) == "19.3–19.8"
     assert span([-0.5, -0.1], "{:+.2f}") == "−0.50 to −0.10"
     assert span([4.0]) == "4.0"
+
+
+def test_a_sweep_is_read_back_and_shown_with_its_front(tmp_path):
+    written = write_sweep(tmp_path / "mine.csv")
+    sweep = read_sweep_csv(tmp_path / "mine.csv")
+    assert sweep.rows == written
+    assert sweep.varied == ["quantize.threshold"]
+    chart = sweeps_section({"mine": sweep}).blocks[0]
+    drawn = {row["label"]: row["front"] for row in chart.panels[0].rows}
+    assert drawn == {
+        "mlp, FP32": True,
+        "mlp, PTQ optimal, quantize.threshold 0.5": False,
+        "mlp, PTQ optimal, quantize.threshold 0.7": True,
+    }
+    assert len(chart.tables[0].rows) == 2
+    assert sweeps_section({}) is None
+    (tmp_path / "other.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(TritbenchError, match=r"other\.csv"):
+        read_sweep_csv(tmp_path / "other.csv")

@@ -20,8 +20,9 @@ from tritbench.report.flips import Flips, read_flips
 from tritbench.report.networks import Networks, examine
 from tritbench.report.pictures import css_color
 from tritbench.report.runs import Results
-from tritbench.report.sections import classes, costs, networks, results, training
+from tritbench.report.sections import classes, costs, networks, results, sweeps, training
 from tritbench.report.sections.method import method
+from tritbench.report.sweeps import SweepResult, read_sweep_csv
 from tritbench.report.vega import vega_script
 
 TEMPLATES = jinja2.Environment(
@@ -44,6 +45,7 @@ class Evidence:
         classes: their names.
         dataset: as params.yaml names it.
         hashes: file and digest.
+        sweeps: on this data set, by name.
     """
 
     networks: Networks
@@ -52,10 +54,11 @@ class Evidence:
     classes: Sequence[str]
     dataset: str
     hashes: list[tuple[str, str]]
+    sweeps: Mapping[str, SweepResult]
 
 
 def read_evidence(
-    results: Results, models: Path, data: Path, predictions: Path, dataset: str
+    results: Results, models: Path, data: Path, predictions: Path, sweeps: Path, dataset: str
 ) -> Evidence:
     """Read the artifacts, the test images and the predictions that `results` are of.
 
@@ -64,6 +67,7 @@ def read_evidence(
         models: folder of the artifacts.
         data: folder of the data set.
         predictions: `predictions.npz`.
+        sweeps: folder of what `tritbench sweep` wrote.
         dataset: as params.yaml names it.
 
     Raises:
@@ -78,6 +82,7 @@ def read_evidence(
     ]
     hashes = [(f"{path}", f"MD5 {_md5(path)}") for path in files]
     hashes += [(f"{data / name}", f"SHA-256 {digest}") for name, digest in about.sha256.items()]
+    swept = {path.stem: read_sweep_csv(path) for path in sorted(sweeps.glob("*.csv"))}
     return Evidence(
         examine(models, results.models, list(dict.fromkeys(mode for _, mode in ternary))),
         read_flips(predictions, ternary),
@@ -85,6 +90,11 @@ def read_evidence(
         about.classes,
         dataset,
         hashes,
+        {
+            name: sweep
+            for name, sweep in swept.items()
+            if sweep.rows and sweep.rows[0]["dataset"] == results.runs[0].dataset
+        },
     )
 
 
@@ -112,6 +122,7 @@ def page_html(found: Results, evidence: Evidence, title: str) -> str:
         networks.weights_section(evidence.networks),
         networks.layers_section(evidence.networks),
         training.sweep_section(found),
+        sweeps.sweeps_section(evidence.sweeps),
         training.training_section(found),
     ]
     shown = [section for section in sections if section is not None]

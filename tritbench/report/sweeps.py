@@ -3,6 +3,8 @@
 import csv
 import io
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import altair as alt
@@ -17,6 +19,7 @@ from tritbench.report.summary import (
     size,
     times,
 )
+from tritbench.report.table import csv_rows, read_text
 
 SweepRow = dict[str, Any]  # a cell is text, a number, or None where there is nothing
 
@@ -36,6 +39,30 @@ NUMBERS = (
     "speedup",
 )
 COLUMNS = ("model", "mode", "method", *NUMBERS, "dataset", "seed", "machine")
+
+
+@dataclass(frozen=True)
+class SweepResult:
+    """A sweep's CSV file: its rows, and the parameters that vary between them."""
+
+    rows: list[SweepRow]
+    varied: list[str]
+
+
+def read_sweep_csv(path: Path) -> SweepResult:
+    """Read what `sweep_csv` wrote.
+
+    Raises:
+        TritbenchError: naming the file, where it is something else.
+    """
+    lines = csv_rows(read_text(path), str(path), ["point", *COLUMNS])
+    rows: list[SweepRow] = []
+    for line in lines:
+        row: SweepRow = {key: value or None for key, value in line.values.items()}
+        row |= {key: line.number(key) if line.has(key) else None for key in NUMBERS}
+        rows.append(row)
+    varied = [key for key in (rows[0] if rows else ()) if key not in ("point", *COLUMNS)]
+    return SweepResult(rows, varied)
 
 
 def front(rows: Iterable[SweepRow]) -> list[SweepRow]:
@@ -72,14 +99,15 @@ def sweep_figures(name: str, rows: Sequence[SweepRow], varied: Sequence[str]) ->
     return figures
 
 
-def _label(row: SweepRow) -> str:
+def label(row: SweepRow) -> str:
+    """What made a row's network, in words."""
     mode = MODE_NAMES[row["mode"]]
     return f"{mode} {row['method']}" if row["method"] else mode
 
 
 def _front_chart(name: str, rows: Sequence[SweepRow]) -> Any:
     keys = ("model", "bytes", "test_accuracy")
-    values = [{key: row[key] for key in keys} | {"by": _label(row)} for row in rows]
+    values = [{key: row[key] for key in keys} | {"by": label(row)} for row in rows]
     best = [values[number] for number, row in enumerate(rows) if row["front"]]
     axis = alt.Axis(format="~s", tickCount=6)
     x = alt.X("bytes:Q", title="stored weights (bytes, logarithmic)", axis=axis)
@@ -105,7 +133,7 @@ def _curves(rows: Sequence[SweepRow]) -> Any:
     for row in rows:
         if row["mode"] != "fp32" and row[THRESHOLD] not in (None, "auto"):
             x = float(row[THRESHOLD])
-            found = {"model": row["model"], "by": _label(row), "threshold": x}
+            found = {"model": row["model"], "by": label(row), "threshold": x}
             values.append(found | {"accuracy": row["test_accuracy"]})
     models = list(dict.fromkeys(row["model"] for row in rows))
     floats = [
@@ -148,7 +176,7 @@ def sweep_table(
     header += ["latency, batch 1", "speed-up"] if timed else []
     cells = []
     for row in (row for row in rows if row["front"]):
-        line = [str(row["model"]), _label(row), *(str(row[key] or "–") for key in shown)]
+        line = [str(row["model"]), label(row), *(str(row[key] or "–") for key in shown)]
         line += [percent(row["accuracy"]), percent(row["test_accuracy"]), size(int(row["bytes"]))]
         line += ["–" if row["zeros"] is None else percent(row["zeros"])]
         line += [seconds(row["latency_s"]), times(row["speedup"])] if timed else []
