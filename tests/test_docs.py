@@ -93,7 +93,6 @@ COMMANDS: dict[str, str | Elsewhere] = {
     "python scripts/sweep_overhead.py --points 200 --jobs 2": Elsewhere("it takes minutes"),
     # docs/sweeps.md
     "tritbench sweep sweeps/thresholds.yaml": Elsewhere("tests/test_sweep.py, with fewer points"),
-    "tritbench sweep sweeps/thresholds.yaml --time": Elsewhere("it takes minutes"),
     "pip install '.[ray]'": PREPARED,
     "git push && dvc push": Elsewhere("tests/test_sweep_ray.py"),
     # docs/training.md
