@@ -21,7 +21,7 @@ pytestmark = [
 
 DRAWN = "html[data-charts=drawn]"
 PATIENCE = 120_000  # milliseconds: machines may be busy
-CHARTS = 17  # drawings on the page of `full_page`
+CHARTS = 18  # drawings on the page of `full_page`
 # Vega draws again after the window has changed.
 FITS = """() => [...document.querySelectorAll(".drawing")].every(
   (drawing) => drawing.firstElementChild.scrollWidth <= drawing.clientWidth)"""

@@ -74,6 +74,8 @@ def test_a_run_has_rows_of_peers_with_all_columns(files, tmp_path):
     peers_here()
     dataset = data.load(write_tiny_dataset(tmp_path / "toys"), 60, 0)
     settings = EvaluateParams(
+        modes=["ptq"],
+        latency=True,
         batch_sizes=[1, 4],
         threads=1,
         min_run_time=1e-9,
