@@ -6,13 +6,11 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-import altair as alt
-
 from tritbench.data.dataset import read_description
 from tritbench.errors import reported
 from tritbench.files import write_atomic
 from tritbench.params import Params, load_params
-from tritbench.report.figures import svg
+from tritbench.report.figures import threshold_curves
 
 RESULTS = Path("methods/results")
 OUT = Path("benchmarks")
@@ -30,7 +28,7 @@ def main() -> None:
     write_atomic(OUT / "methods.csv", "\n".join(lines) + "\n")
     write_atomic(OUT / "methods.md", markdown(rows))
     write_atomic(OUT / "sweep.csv", sweep(params))
-    write_atomic(OUT / "thresholds.svg", svg(thresholds(params)))
+    write_atomic(OUT / "thresholds.svg", thresholds(params))
     print(f"table: {OUT / 'methods.csv'}: {len(rows)} rows; {OUT / 'thresholds.svg'}")
 
 
@@ -108,42 +106,23 @@ def markdown(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def thresholds(params: Params) -> Any:
-    """Test accuracy against threshold, a panel for each model, a line for each method."""
-    values = []
+def thresholds(params: Params) -> str:
+    """Test accuracy against threshold as SVG, a panel for each model, a line for each method."""
+    rows: list[dict[str, Any]] = []
     for name in params.models:
         runs = read(RESULTS / "sweep" / f"{name}.csv")
-        for run in runs:
-            values.append(
-                {
-                    "model": name,
-                    "method": run["method"],
-                    "threshold": float(run["threshold"]),
-                    "accuracy": float(run["test_accuracy"]),
-                }
-            )
-        fp32 = float(runs[0]["fp32_test_accuracy"])
-        ends = {float(run["threshold"]) for run in runs}
-        values += [
-            {"model": name, "method": "FP32", "threshold": x, "accuracy": fp32}
-            for x in (min(ends), max(ends))
+        rows += [
+            {
+                "model": name,
+                "method": run["method"],
+                "threshold": float(run["threshold"]),
+                "accuracy": float(run["test_accuracy"]),
+            }
+            for run in runs
         ]
-    data = alt.Data(values=values)  # type: ignore[no-untyped-call]
-    chart = alt.Chart(data).mark_line(point=True)
-    return (
-        chart.encode(
-            x=alt.X("threshold:Q", title="threshold (mean magnitudes)"),
-            y=alt.Y("accuracy:Q", title="test accuracy", axis=alt.Axis(format="%")).scale(
-                zero=False
-            ),
-            color=alt.Color("method:N", title="method"),
-            shape=alt.Shape("method:N", title="method"),
-        )
-        .properties(width=240, height=240)
-        .facet(column=alt.Column("model:N", title=None, sort=list(params.models)))
-        .resolve_scale(y="independent")
-        .properties(title="PTQ accuracy against threshold, one seed")
-    )
+        fp32 = float(runs[0]["fp32_test_accuracy"])
+        rows.append({"model": name, "method": "FP32", "threshold": None, "accuracy": fp32})
+    return threshold_curves(rows, "PTQ accuracy against threshold (dashed: FP32), one seed")
 
 
 def read(path: Path) -> list[dict[str, str]]:

@@ -1,9 +1,9 @@
 """`tritbench sweep FILE`: its points as experiments, then its table, front and curves."""
 
-import sys
 from pathlib import Path
 
 from tritbench.errors import TritbenchError
+from tritbench.report.summary import aligned
 from tritbench.report.sweeps import sweep_table
 from tritbench.sweep import results
 from tritbench.sweep.experiments import Progress, baseline, fetch, finished, use_this_python
@@ -38,7 +38,8 @@ def run(path: Path, time: bool) -> None:
 
             time_front(rows, {point.name: point for point in done}, start)
         written = results.write(sweep, rows, varied)
-        _print_table(*sweep_table(rows, varied))
+        header, cells = sweep_table(rows, varied)
+        print("\n".join(aligned([header, *cells])))
         print(f"\n{len(done)} points: {', '.join(map(str, written))}")
     if failed:
         raise TritbenchError(f"{path}: {len(failed)} points failed, {len(done)} did not; see above")
@@ -65,10 +66,3 @@ def run_points(sweep: Sweep, points: list[Point], start: str) -> dict[str, str]:
 
             local.run(missing, start, settings.jobs, progress)
     return progress.failed
-
-
-def _print_table(header: list[str], cells: list[list[str]]) -> None:
-    widths = [max(map(len, column)) for column in zip(header, *cells, strict=True)]
-    for line in (header, *cells):
-        row = "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True))
-        sys.stdout.write(row.rstrip() + "\n")

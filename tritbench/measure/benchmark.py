@@ -89,7 +89,8 @@ def measure_model(
     references = {
         mode: runtime.load_reference(path) for mode, path in paths.items() if path.suffix == ".trit"
     }
-    fp32 = runtime.load_reference(paths["fp32"])
+    fp32 = models["fp32"]
+    assert isinstance(fp32, runtime.ReferenceModel)  # a checkpoint runs in PyTorch
     peers, absent = _peers(
         fp32, settings.peers if settings.latency else (), dataset.test.pixels[:1]
     )

@@ -9,6 +9,7 @@ from tritbench.report.summary import (
     MODE_NAMES,
     by_model_and_mode,
     percent,
+    points,
     seconds,
     size,
     times,
@@ -94,12 +95,6 @@ def figures(results: Results) -> list[Figure]:
             )
         )
     return found
-
-
-def points(run: Run, runs: Sequence[Run]) -> float:
-    """Test accuracy against the same model in FP32, in percentage points."""
-    fp32 = next(other for other in runs if other.model == run.model and other.mode == "fp32")
-    return 100 * (run.test_accuracy - fp32.test_accuracy)
 
 
 def _significance(runs: Sequence[Run]) -> str:

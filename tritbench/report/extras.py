@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from tritbench.report.table import CsvRow, csv_rows, read_text
+from tritbench.report.table import csv_rows, read_text
 
 
 @dataclass(frozen=True)
@@ -64,10 +64,6 @@ class SweepPoint:
     fp32_test_accuracy: float
 
 
-def _number(row: CsvRow, column: str) -> float | None:
-    return row.number(column) if row.has(column) else None
-
-
 def read_notes(path: Path) -> Notes:
     """The notes in latency.json, which `read_machine` has checked."""
     content = json.loads(path.read_text(encoding="utf-8"))
@@ -99,7 +95,7 @@ def read_peers(path: Path, models: Sequence[str], run_id: str) -> list[Peer]:
             model=row.text("model"),
             method=row.text("method"),
             batch_size=row.integer("batch_size", 1),
-            **{field.name: _number(row, field.name) for field in fields(Peer)[3:]},
+            **{field.name: row.optional_number(field.name) for field in fields(Peer)[3:]},
         )
         for row in csv_rows(read_text(path), str(path), ["model", "method", "batch_size", "run_id"])
         if row.values["run_id"] == run_id

@@ -57,6 +57,24 @@ def svg(chart: Any, rows: chart_data.Rows | None = None) -> str:
     return _renumbered(str(text))
 
 
+def threshold_curves(rows: chart_data.Rows, title: str) -> str:
+    """Test accuracy against threshold as SVG, a panel for each model.
+
+    Args:
+        rows: model, method, threshold (None for FP32), accuracy.
+        title: of the whole.
+    """
+    models = list(dict.fromkeys(row["model"] for row in rows))
+    chart = (
+        charts.sweep()
+        .properties(width=250, height=240)
+        .facet(alt.Facet("model:N", sort=models, title=None), columns=3, data=ROWS)
+        .resolve_scale(y="independent")
+        .properties(title=title)
+    )
+    return svg(chart, rows)
+
+
 def _renumbered(svg: str) -> str:
     """Vega counts its ids on from figure to figure; count anew, so that bytes repeat."""
     names = {

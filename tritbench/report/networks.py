@@ -86,9 +86,7 @@ def _layers(
         layer = network.layers[index]
         trits, about = layer.arrays["trits"], layer.about
         difference = weights(layer).reshape(wanted.shape) - wanted
-        kernel = "".join(
-            f" {'×'.join(map(str, about[key]))}" for key in ("kernel",) if key in about
-        )
+        kernel = f" {'×'.join(map(str, about['kernel']))}" if "kernel" in about else ""
         found.append(
             LayerFacts(
                 model,

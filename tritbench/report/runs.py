@@ -227,7 +227,7 @@ def parse_runs(text: str, origin: str, models: Sequence[str] | None = None) -> l
 
 def _run(row: CsvRow) -> Run:
     def positive(column: str) -> float | None:
-        return row.number(column, above=0) if row.has(column) else None
+        return row.optional_number(column, above=0)
 
     def count(column: str) -> int | None:
         return row.integer(column) if row.has(column) else None
@@ -250,18 +250,18 @@ def _run(row: CsvRow) -> Run:
         latency_s=positive("latency_s"),
         latency_p95_s=positive("latency_p95_s"),
         speedup=positive("speedup"),
-        test_loss=row.number("test_loss") if row.has("test_loss") else None,
+        test_loss=row.optional_number("test_loss"),
         ece=share("ece"),
         mcnemar_p=share("mcnemar_p"),
         flips_lost=count("flips_lost"),
         flips_won=count("flips_won"),
-        latency_iqr_s=row.number("latency_iqr_s") if row.has("latency_iqr_s") else None,
+        latency_iqr_s=row.optional_number("latency_iqr_s"),
         latency_p99_s=positive("latency_p99_s"),
         speedup_low=positive("speedup_low"),
         speedup_high=positive("speedup_high"),
         disturbed=row.has("disturbed") and row.one_of("disturbed", ("true", "false")) == "true",
         peak_memory_bytes=count("peak_memory_bytes"),
-        entropy_bits=row.number("entropy_bits") if row.has("entropy_bits") else None,
+        entropy_bits=row.optional_number("entropy_bits"),
         joules_per_image=positive("joules_per_image"),
         agreement=share("agreement"),
         bits_per_weight=positive("bits_per_weight"),

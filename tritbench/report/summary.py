@@ -86,15 +86,17 @@ def by_model_and_mode(runs: Sequence[Run]) -> list[list[Run]]:
     return list(groups.values())
 
 
-def difference(run: Run, runs: Sequence[Run]) -> str:
-    """Test accuracy against the same model in FP32, in percentage points, with McNemar's verdict.
+def points(run: Run, runs: Sequence[Run]) -> float:
+    """Test accuracy against the same model in FP32, in percentage points."""
+    fp32 = next(other for other in runs if other.model == run.model and other.mode == "fp32")
+    return 100 * (run.test_accuracy - fp32.test_accuracy)
 
-    A star marks a significant difference.
-    """
+
+def difference(run: Run, runs: Sequence[Run]) -> str:
+    """`points` with McNemar's verdict; a star marks a significant difference."""
     if run.mode == "fp32":
         return NOTHING
-    fp32 = next(other for other in runs if other.model == run.model and other.mode == "fp32")
-    text = f"{100 * (run.test_accuracy - fp32.test_accuracy):+.2f}"
+    text = f"{points(run, runs):+.2f}"
     return text if run.mcnemar_p is None else f"{text}{verdict(run.mcnemar_p)}"
 
 

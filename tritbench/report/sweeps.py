@@ -2,18 +2,20 @@
 
 import csv
 import io
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import altair as alt
 
-from tritbench.report.charts import COLORS
-from tritbench.report.figures import svg
+from tritbench.report.chart_data import Rows
+from tritbench.report.figures import svg, threshold_curves
 from tritbench.report.summary import (
     MODE_NAMES,
-    escape_markdown,
+    markdown_table,
     percent,
     seconds,
     size,
@@ -59,7 +61,7 @@ def read_sweep_csv(path: Path) -> SweepResult:
     rows: list[SweepRow] = []
     for line in lines:
         row: SweepRow = {key: value or None for key, value in line.values.items()}
-        row |= {key: line.number(key) if line.has(key) else None for key in NUMBERS}
+        row |= {key: line.optional_number(key) for key in NUMBERS}
         rows.append(row)
     varied = [key for key in (rows[0] if rows else ()) if key not in ("point", *COLUMNS)]
     return SweepResult(rows, varied)
@@ -95,7 +97,8 @@ def sweep_figures(name: str, rows: Sequence[SweepRow], varied: Sequence[str]) ->
     """File name to SVG: `NAME-front.svg`, and `NAME-curves.svg` where thresholds vary."""
     figures = {f"{name}-front.svg": svg(_front_chart(name, rows))}
     if THRESHOLD in varied:
-        figures[f"{name}-curves.svg"] = svg(_curves(rows))
+        title = "Test accuracy against threshold (dashed: FP32)"
+        figures[f"{name}-curves.svg"] = threshold_curves(_curve_rows(rows), title)
     return figures
 
 
@@ -127,43 +130,18 @@ def _front_chart(name: str, rows: Sequence[SweepRow]) -> Any:
     ).properties(title=f"Accuracy and bytes, with the Pareto front: {name}")
 
 
-def _curves(rows: Sequence[SweepRow]) -> Any:
-    """Test accuracy against threshold, a panel for each model, a line for each method."""
-    values = []
+def _curve_rows(rows: Sequence[SweepRow]) -> Rows:
+    """Of `threshold_curves`; seeds and other parameters that vary too are averaged."""
+    found: dict[tuple[str, str, float | None], list[float]] = defaultdict(list)
     for row in rows:
-        if row["mode"] != "fp32" and row[THRESHOLD] not in (None, "auto"):
-            x = float(row[THRESHOLD])
-            found = {"model": row["model"], "by": label(row), "threshold": x}
-            values.append(found | {"accuracy": row["test_accuracy"]})
-    models = list(dict.fromkeys(row["model"] for row in rows))
-    floats = [
-        {"model": row["model"], "accuracy": row["test_accuracy"]}
-        for row in rows
-        if row["mode"] == "fp32"
+        if row["mode"] == "fp32":
+            found[row["model"], "FP32", None].append(row["test_accuracy"])
+        elif row[THRESHOLD] not in (None, "auto"):
+            found[row["model"], label(row), float(row[THRESHOLD])].append(row["test_accuracy"])
+    return [
+        {"model": model, "method": method, "threshold": threshold, "accuracy": mean(accuracies)}
+        for (model, method, threshold), accuracies in found.items()
     ]
-    y = alt.Y("accuracy:Q", title="test accuracy", axis=alt.Axis(format=".1%")).scale(zero=False)
-    lines = alt.Chart(width=270, height=240).mark_line(point=True)
-    lines = lines.encode(
-        x=alt.X("threshold:Q"),
-        # Seeds and other parameters that vary too are averaged.
-        y=alt.Y("mean(accuracy):Q", title="test accuracy", axis=alt.Axis(format=".1%")).scale(
-            zero=False
-        ),
-        color=alt.Color("by:N", title="method"),
-        shape=alt.Shape("by:N", legend=None),
-    ).transform_filter("datum.threshold != null")
-    rule = alt.Chart().mark_rule(color=COLORS["FP32"], strokeDash=[6, 3])
-    rule = rule.encode(y=y).transform_filter("datum.threshold == null")
-    return (
-        alt.layer(lines, rule)
-        .facet(
-            alt.Facet("model:N", sort=models, title=None),
-            columns=3,
-            data=alt.InlineData(values=values + floats),
-        )
-        .resolve_scale(y="independent")
-        .properties(title="Test accuracy against threshold (dashed: FP32)")
-    )
 
 
 def sweep_table(
@@ -186,8 +164,4 @@ def sweep_table(
 
 def sweep_markdown(rows: Sequence[SweepRow], varied: Sequence[str]) -> str:
     """The Pareto front as a table."""
-    header, cells = sweep_table(rows, varied)
-    lines = [header, [":--"] * 2 + ["--:"] * (len(header) - 2), *cells]
-    lines[0] = [escape_markdown(cell) for cell in header]
-    lines[2:] = [[escape_markdown(cell) for cell in line] for line in cells]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    return "\n".join(markdown_table(*sweep_table(rows, varied))) + "\n"

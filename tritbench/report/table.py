@@ -45,6 +45,10 @@ class CsvRow:
             raise self.bad(column, f"a finite number{limit}")
         return number
 
+    def optional_number(self, column: str, above: float = -math.inf) -> float | None:
+        """A finite number; None where there is no value."""
+        return self.number(column, above) if self.has(column) else None
+
     def share(self, column: str) -> float:
         """A number from 0 to 1."""
         number = _parsed(float, self.values[column])
