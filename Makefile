@@ -12,7 +12,7 @@ benchmark: $(READY)
 	@tritbench run
 
 test: lint
-	@pytest -n auto --dist loadgroup
+	@pytest -n auto --dist loadfile
 	@$(MAKE) --no-print-directory sanitize
 
 lint: $(READY)

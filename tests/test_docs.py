@@ -22,9 +22,6 @@ from tritbench.params import load_params
 PAGES = [ROOT / name for name in ("README.md", "BENCHMARKS.md", "CONTRIBUTING.md")]
 PAGES += sorted((ROOT / "docs").glob("*.md"))
 
-# One worker runs all of this file: its tests share a clone.
-pytestmark = pytest.mark.xdist_group("docs")
-
 
 @dataclass(frozen=True)
 class Elsewhere:

@@ -16,7 +16,6 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="needs the system's Chromium: no `chromium`"),
     # One worker runs all of this file: its tests share a browser.
-    pytest.mark.xdist_group("browser"),
 ]
 
 DRAWN = "html[data-charts=drawn]"

@@ -26,8 +26,6 @@ BIN = Path(sys.executable).parent
 TWO = "torchrun --standalone --nproc-per-node 2"
 ENVIRONMENT = os.environ | {"PATH": f"{BIN}:{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
 
-pytestmark = pytest.mark.xdist_group("parallel")
-
 
 def test_two_processes_train_as_one_does(tmp_path):
     """Gradients, both BatchNorms, Dropout, flips, distillation, fake quantizers, the curve."""

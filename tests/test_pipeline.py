@@ -21,9 +21,6 @@ from tritbench.files import sha256
 ROOT = Path(__file__).parents[1]
 STAGES = ["download", "train_fp32", "quantize_ptq", "train_qat", "evaluate", "report"]
 
-# One worker runs all of this file: its tests share a clone.
-pytestmark = pytest.mark.xdist_group("pipeline")
-
 
 def run(folder, *command, check=True, **variables):
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"

@@ -12,8 +12,6 @@ from tritbench.measure import rows
 from tritbench.sweep.experiments import git, reference
 from tritbench.sweep.plan import read_sweep, trainings
 
-pytestmark = pytest.mark.xdist_group("pipeline")
-
 FILE = """
 jobs: 2
 set: {evaluate.modes: [ptq], models: [linear]}
