@@ -12,7 +12,7 @@ benchmark: $(READY)
 	@tritbench run
 
 test: lint
-	@pytest -n auto --dist loadfile
+	@pytest -n auto --dist worksteal
 	@$(MAKE) --no-print-directory sanitize
 
 lint: $(READY)

@@ -34,7 +34,7 @@ AS_IT_IS = ""
 
 
 # `-S` as DVC applies it, without the run: the parameter exists, and its value is allowed.
-CHANGE = Elsewhere("test_a_command_runs applies the change")
+CHANGE = Elsewhere("test_the_commands_run applies the change")
 PREPARED = Elsewhere("the environment of the tests is what it makes")
 COMMANDS: dict[str, str | Elsewhere] = {
     # README.md
@@ -128,17 +128,17 @@ def clone(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_a_command_runs(clone, command, tmp_path):
-    """In the order of COMMANDS, one after another in the same clone."""
-    how = COMMANDS[command]
-    if how is CHANGE:
-        changes = re.findall(r"-S ('[^']*'|\S+)", command)
-        shutil.copy(clone / "params.yaml", tmp_path)
-        apply_overrides(tmp_path / "params.yaml", [change.strip("'") for change in changes])
-        load_params(tmp_path / "params.yaml")
-    elif isinstance(how, str):
-        run(clone, "bash", "-c", how or command)
+def test_the_commands_run(clone, tmp_path, subtests):
+    """In the order of COMMANDS, one after another in the same clone: later ones need earlier."""
+    for command, how in COMMANDS.items():
+        with subtests.test(command):
+            if how is CHANGE:
+                changes = re.findall(r"-S ('[^']*'|\S+)", command)
+                shutil.copy(clone / "params.yaml", tmp_path)
+                apply_overrides(tmp_path / "params.yaml", [change.strip("'") for change in changes])
+                load_params(tmp_path / "params.yaml")
+            elif isinstance(how, str):
+                run(clone, "bash", "-c", how or command)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
