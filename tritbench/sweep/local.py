@@ -17,7 +17,7 @@ from tritbench.sweep.experiments import Progress, finished, last_lines
 from tritbench.sweep.plan import Point, Training, set_param, trainings
 
 POLL_SECONDS = 0.5
-AHEAD = 4  # points in the queue for each worker: it may end where it finds none
+AHEAD = 8  # points in the queue for each worker
 
 
 def run(points: Sequence[Point], start: str, jobs: int, progress: Progress) -> None:
@@ -62,12 +62,14 @@ def _drain(
     entries = {entry.name: entry for entry in known if entry.baseline_rev == start}
     left = deque(tasks)
     pending: dict[str, Any] = {}
+    waiting: set[str] = set()
     while left or pending:
-        # Queueing one takes DVC's lock for some tenths of a second, which workers need as well:
-        # they would wait for hundreds to be queued before the first runs.
-        while left and len(pending) < AHEAD * jobs:
-            task = left.popleft()
-            pending[task.name] = entries.get(task.name) or _queue(repo, task)
+        # Queueing a point takes a lock that a worker needs as well to start one, and a worker that
+        # finds it taken sleeps for a second. So not one at a time, but many, and seldom.
+        if len(waiting) <= jobs:
+            while left and len(pending) < AHEAD * jobs:
+                task = left.popleft()
+                pending[task.name] = entries.get(task.name) or _queue(repo, task)
         # Workers end when they find nothing to do for a while, perhaps just before we queued.
         working = _working(queue)
         wanted = min(jobs, len(pending))
@@ -75,21 +77,18 @@ def _drain(
             queue.start_workers(wanted)
             working = wanted
         time.sleep(POLL_SECONDS)
-        made = finished(start)
-        failed = {entry.stash_rev for entry, _ in queue.iter_failed()}
-        active = {entry.stash_rev for entry in queue.iter_active()}
+        # In the order in which a point goes through them, so that none is missed between two.
         waiting = {entry.stash_rev for entry in queue.iter_queued()}
+        active = {entry.stash_rev for entry in queue.iter_active()} if working else set()
+        made = finished(start)
         progress.running(sum(entry.stash_rev in active for entry in pending.values()))
         for name, entry in list(pending.items()):
-            rev = entry.stash_rev
             if name in made:
                 del pending[name]
                 yield name, None
-            elif rev in failed or not (working or rev in waiting):
-                if name in finished(start):  # it ended while we looked
-                    continue
+            elif entry.stash_rev not in waiting | active:
                 del pending[name]
-                yield name, _log(queue, rev)
+                yield name, _log(queue, entry.stash_rev)
 
 
 def _queue(repo: Any, task: Point | Training) -> Any:
