@@ -1,15 +1,23 @@
 """Sweeps: points checked before anything runs, made once, shared training, put together."""
 
 import csv
+import json
 import re
+import subprocess
+import sys
+import time
+from pathlib import Path
 
+import psutil
 import pytest
-from test_pipeline import dvc, make_clone, run, stages_run
+from test_pipeline import commit, dvc, make_clone, run, stages_run, use_stand_ins
 from tiny import write_tiny_dataset
 
 from tritbench.errors import TritbenchError
+from tritbench.git import git
 from tritbench.measure import rows
-from tritbench.sweep.experiments import git, reference
+from tritbench.measure.machine import fingerprint
+from tritbench.sweep.experiments import reference
 from tritbench.sweep.plan import read_sweep, trainings
 
 FILE = """
@@ -100,6 +108,18 @@ def test_a_local_sweep_makes_each_point_once_and_goes_on_after_one_that_fails(he
         assert (here / f"sweeps/some{suffix}").exists()
     assert not run(here, "git", "status", "--porcelain", "--untracked-files=no")
 
+    # Again, with nothing to do but the latencies of the front.
+    run(here, "git", "checkout", "-q", ".")
+    run(here, "tritbench", "sweep", path, "--time", check=False)
+    with (here / "sweeps/some.csv").open() as file:
+        timed = list(csv.DictReader(file))
+    ternary = [row for row in timed if row["mode"] == "ptq"]
+    assert all(bool(row["latency_s"]) == bool(row["front"]) for row in ternary)
+    assert {row["machine"] for row in ternary if row["front"]} == {fingerprint()["id"]}
+    assert all(float(row["speedup"]) > 0 for row in ternary if row["front"])
+    drop = ("latency_s", "speedup", "machine")
+    assert [without(row, drop) for row in timed] == [without(row, drop) for row in found]
+
     # The experiments serve DVC's own commands, and the report does without latencies.
     name = next(name for name in names if "optimal" in name)
     (here / "models/linear/ptq.trit").unlink(missing_ok=True)
@@ -108,6 +128,52 @@ def test_a_local_sweep_makes_each_point_once_and_goes_on_after_one_that_fails(he
     assert "method: optimal" in (here / "params.yaml").read_text()
     assert stages_run(dvc(here, "repro", "-s", "report")) == {"report"}
     run(here, "git", "checkout", "-q", ".")
+
+
+def without(row, keys):
+    return {key: value for key, value in row.items() if key not in keys}
+
+
+def test_a_sweep_goes_on_after_command_and_worker_were_killed(tmp_path):
+    folder = make_clone(tmp_path, "toys", ["linear"])
+    use_stand_ins(folder)
+    made = tmp_path / "made"
+    for stage in ("train_fp32", "evaluate"):
+        with (folder / f"stages/{stage}.py").open("a") as file:
+            file.write(f"    open({str(made)!r}, 'a').write('{stage} ')\n")
+    commit(folder)
+    grid = "grid: {quantize.threshold: [0.2, 0.4, 0.6, 0.8]}"
+    path = write(folder, f"jobs: 1\nset: {{evaluate.modes: [ptq]}}\n{grid}")
+    driver = subprocess.Popen(
+        [Path(sys.executable).parent / "tritbench", "sweep", path],
+        cwd=folder,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    wait_for(lambda: "evaluate" in text(made))
+    driver.kill()
+    driver.wait()
+    wait_for(lambda: text(made).count("evaluate") == 2)  # its worker goes on
+    (worker,) = (folder / ".dvc/tmp/exps").rglob("dvc-exp-worker-1.json")
+    process = psutil.Process(json.loads(worker.read_text())["pid"])
+    for victim in [process, *process.children(recursive=True)]:
+        victim.kill()
+    assert "4 points" in run(folder, "tritbench", "sweep", path)
+    listed = dvc(folder, "exp", "list", "--name-only").split()
+    assert len(listed) == len(set(listed)) == 4
+    assert text(made).count("train_fp32") == 1
+    assert text(made).count("evaluate") in (4, 5)  # that in which the worker died, twice
+
+
+def text(path):
+    return path.read_text() if path.exists() else ""
+
+
+def wait_for(condition):
+    deadline = time.monotonic() + 100  # only where something hangs
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def test_optuna_chooses_points_and_goes_on_where_it_stopped(here):

@@ -24,6 +24,11 @@ def _interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:
     raise KeyboardInterrupt
 
 
+def last_lines(text: str, count: int) -> str:
+    """The last lines that are not empty: where programs say what went wrong."""
+    return "\n".join([line for line in text.splitlines() if line.strip()][-count:])
+
+
 @contextmanager
 def reported(program: str) -> Iterator[None]:
     """Run a program's body; turn its expected failures into one line on stderr and an exit code.

@@ -4,12 +4,12 @@ import csv
 import fcntl
 import io
 import os
-import subprocess
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from tritbench.errors import TritbenchError
+from tritbench.git import git
 
 Row = dict[str, Any]
 
@@ -195,17 +195,12 @@ def rounded(column: str, value: Any) -> Any:
 def git_revision(folder: Path) -> str:
     """Short hash of HEAD; `-dirty` where more differs than a run writes; `unknown` without one."""
     try:
-        head = _git(folder, "rev-parse", "--short", "HEAD")
-        changed = _git(folder, "status", "--porcelain", "--untracked-files=no", "--", ".", *WRITTEN)
-    except (FileNotFoundError, subprocess.CalledProcessError):
+        head = git("rev-parse", "--short", "HEAD", folder=folder)
+        tracked = ("status", "--porcelain", "--untracked-files=no")
+        changed = git(*tracked, "--", ".", *WRITTEN, folder=folder)
+    except TritbenchError:
         return "unknown"
     return f"{head}-dirty" if changed else head
-
-
-def _git(folder: Path, *arguments: str) -> str:
-    command = ["git", *arguments]
-    result = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
-    return result.stdout.strip()
 
 
 def _cells(row: Row) -> list[Any]:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ruamel.yaml import YAML
 
 from tritbench.errors import TritbenchError
+from tritbench.git import GitError, git_bytes
 from tritbench.report.runs import Run, parse_runs
 
 RUNS = "benchmarks/quantization_runs.csv"
@@ -35,7 +36,7 @@ class Revision:
         """A file's content, its path relative to the working directory; none where it is not."""
         if self.commit is None:
             return Path(path).read_bytes() if Path(path).is_file() else None
-        return _git("show", f"{self.commit}:./{path}")
+        return _asked("show", f"{self.commit}:./{path}")
 
     def text(self, path: str) -> str:
         """A file's content as text.
@@ -71,7 +72,7 @@ def find_revision(name: str) -> Revision:
     Raises:
         TritbenchError: where there is none of that name, or more than one experiment.
     """
-    commit = _git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
+    commit = _asked("rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
     if commit is not None:
         return Revision(name, commit.decode().strip())
     found = [revision for revision in experiments() if revision.name == name]
@@ -83,7 +84,7 @@ def find_revision(name: str) -> Revision:
 
 def experiments() -> list[Revision]:
     """DVC's experiments in this repository, by name."""
-    listed = _git("for-each-ref", "--format=%(objectname) %(refname)", EXPERIMENTS) or b""
+    listed = _asked("for-each-ref", "--format=%(objectname) %(refname)", EXPERIMENTS) or b""
     refs = [line.split(" ", 1) for line in listed.decode().splitlines()]
     return [
         Revision(ref.rsplit("/", 1)[-1], commit)
@@ -94,7 +95,7 @@ def experiments() -> list[Revision]:
 
 def commits_of_runs() -> list[Revision]:
     """The commits of HEAD's history that changed quantization_runs.csv, oldest first."""
-    lines = (_git("log", "--reverse", "--format=%h %H", "--", RUNS) or b"").decode().split("\n")
+    lines = (_asked("log", "--reverse", "--format=%h %H", "--", RUNS) or b"").decode().split("\n")
     return [Revision(*line.split()) for line in lines if line]
 
 
@@ -135,10 +136,9 @@ def _cached(revision: Revision) -> bytes | None:
     return content if hashlib.md5(content).hexdigest() == digests[0] else None
 
 
-def _git(*arguments: str) -> bytes | None:
-    """What git prints; none where it fails."""
+def _asked(*arguments: str) -> bytes | None:
+    """What git prints; none where it finds nothing."""
     try:
-        result = subprocess.run(["git", *arguments], capture_output=True)
-    except FileNotFoundError:
-        raise TritbenchError("git: no such program; expected it on PATH") from None
-    return result.stdout if result.returncode == 0 else None
+        return git_bytes(*arguments)
+    except GitError:
+        return None

@@ -1,7 +1,6 @@
 """A sweep's experiments as DVC keeps them: git references on the commit that they start from."""
 
 import os
-import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +8,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from tritbench.errors import TritbenchError
+from tritbench.git import git
 
 # What a sweep itself writes, as git's pathspecs that leave it out.
 WRITTEN = (":!sweeps", ":!docs/sweeps.md")
@@ -79,23 +79,6 @@ def reference(start: str, name: str) -> str:
 def read_file(start: str, name: str, path: Path) -> str:
     """A file that git holds, as an experiment left it."""
     return git("show", f"{reference(start, name)}:{path}")
-
-
-def git(*arguments: str) -> str:
-    """The output of a git command in the working directory.
-
-    Raises:
-        TritbenchError: with git's last line, where it failed.
-    """
-    result = subprocess.run(["git", *arguments], capture_output=True, text=True)
-    if result.returncode:
-        raise TritbenchError(f"git {arguments[0]}: {last_lines(result.stderr, 1)}")
-    return result.stdout.strip()
-
-
-def last_lines(text: str, count: int = 5) -> str:
-    """The last lines that are not empty."""
-    return "\n".join([line for line in text.splitlines() if line.strip()][-count:])
 
 
 def use_this_python() -> None:

@@ -5,7 +5,7 @@ import io
 import json
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,12 @@ import psutil
 from dvc.lock import LockError
 from dvc.repo import Repo, lock_repo
 
-from tritbench.sweep.experiments import Progress, finished, last_lines
+from tritbench.errors import last_lines
+from tritbench.sweep.experiments import Progress, finished
 from tritbench.sweep.plan import Point, Training, set_param, trainings
 
 POLL_SECONDS = 0.5
+LAST_LINES = 5  # that are shown of a point that failed
 AHEAD = 8  # points in the queue for each worker
 
 
@@ -33,33 +35,41 @@ def run(points: Sequence[Point], start: str, jobs: int, progress: Progress) -> N
     """
     with Repo() as repo:
         lost: dict[str, str] = {}
+        queue = repo.experiments.celery_queue
+        # DVC lists as active what its worker died over, also after another worker came.
+        void = [] if _working(queue) else [entry.stash_rev for entry in queue.iter_active()]
         shared = trainings(points)
         _remove(repo, start, [training.name for training, _ in shared])
         needing = {training.name: {p.name for p in needs} for training, needs in shared}
-        for name, error in _drain(
-            repo, start, [training for training, _ in shared], jobs, progress
-        ):
+        first = [training for training, _ in shared]
+        for name, error in _drain(repo, start, first, jobs, progress, void):
             if error is not None:
                 lost |= dict.fromkeys(needing[name], error)
         _remove(repo, start, [training.name for training, _ in shared])
         for name, error in lost.items():
             progress.finish(name, error)
         left = [point for point in points if point.name not in lost]
-        for name, error in _drain(repo, start, left, jobs, progress):
+        for name, error in _drain(repo, start, left, jobs, progress, void):
             progress.finish(name, error)
 
 
 def _drain(
-    repo: Any, start: str, tasks: Sequence[Point | Training], jobs: int, progress: Progress
+    repo: Any,
+    start: str,
+    tasks: Sequence[Point | Training],
+    jobs: int,
+    progress: Progress,
+    void: Collection[str],
 ) -> Iterator[tuple[str, str | None]]:
     """Queue what is not queued, let workers run it, and yield each name with its last lines.
 
-    The lines are None where an experiment came out of it.
+    The lines are None where an experiment came out of it. `void` are entries of workers that died.
     """
     queue = repo.experiments.celery_queue
-    # A driver that was killed leaves entries behind; those of workers that died are void.
-    known = [*queue.iter_queued(), *(queue.iter_active() if _working(queue) else ())]
+    # A driver that was killed leaves entries behind.
+    known = [e for e in (*queue.iter_queued(), *queue.iter_active()) if e.stash_rev not in void]
     entries = {entry.name: entry for entry in known if entry.baseline_rev == start}
+    made = finished(start)  # also by a worker that outlived its driver
     left = deque(tasks)
     pending: dict[str, Any] = {}
     waiting: set[str] = set()
@@ -69,7 +79,10 @@ def _drain(
         if len(waiting) <= jobs:
             while left and len(pending) < AHEAD * jobs:
                 task = left.popleft()
-                pending[task.name] = entries.get(task.name) or _queue(repo, task)
+                if task.name in made:
+                    yield task.name, None
+                else:
+                    pending[task.name] = entries.get(task.name) or _queue(repo, task)
         # Workers end when they find nothing to do for a while, perhaps just before we queued.
         working = _working(queue)
         wanted = min(jobs, len(pending))
@@ -124,7 +137,8 @@ def _working(queue: Any) -> int:
 def _log(queue: Any, rev: str) -> str:
     info = queue.proc.get(rev)
     text = Path(info.stdout).read_text(errors="replace") if info and info.stdout else ""
-    return last_lines(text) or "no output: its worker ended, or it failed before its first stage"
+    silent = "no output: its worker ended, or it failed before its first stage"
+    return last_lines(text, LAST_LINES) or silent
 
 
 @contextlib.contextmanager

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from tritbench.errors import TritbenchError
+from tritbench.git import git
 from tritbench.sweep import node
-from tritbench.sweep.experiments import Progress, git, reference
+from tritbench.sweep.experiments import Progress, reference
 from tritbench.sweep.plan import Point, RayParams, Training, set_param, trainings
 
 POLL_SECONDS = 1.0

@@ -7,10 +7,11 @@ from pathlib import Path
 from dvc.api import DVCFileSystem
 
 from tritbench import data, train
+from tritbench.git import git
 from tritbench.measure.benchmark import measure_model
 from tritbench.measure.machine import fingerprint
 from tritbench.report.sweeps import SweepRow
-from tritbench.sweep.experiments import git, reference
+from tritbench.sweep.experiments import reference
 from tritbench.sweep.plan import Point
 
 BATCH_SIZE = 1
