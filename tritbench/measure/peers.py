@@ -8,6 +8,7 @@ import ctypes
 import importlib
 import importlib.util
 import logging
+import os
 import shutil
 import tempfile
 import warnings
@@ -72,9 +73,7 @@ def build_peer(name: PeerName, network: nn.Sequential, x: Tensor) -> Peer:
     """
     match name:
         case "torch compile":
-            if not (shutil.which("g++") or shutil.which("clang++")):
-                raise AbsentError("torch.compile needs a C++ compiler")
-            return _torch(torch.compile(network, dynamic=False), network)
+            return _torch_compile(network, x)
         case "torch int8 dynamic":
             return _torch_int8(network)
         case "onnxruntime fp32" | "onnxruntime int8":
@@ -112,6 +111,21 @@ def _torch(call: Any, network: nn.Module) -> Peer:
     arrays = [t.int_repr() if t.is_quantized else t for t in _tensors(network.state_dict())]
     file = save({str(n): array.detach().contiguous() for n, array in enumerate(arrays)})
     return Peer(torch.inference_mode()(call), sum(array.nbytes for array in arrays), len(file))
+
+
+def _torch_compile(network: nn.Sequential, x: Tensor) -> Peer:
+    if not (shutil.which("g++") or shutil.which("clang++")):
+        raise AbsentError("torch.compile needs a C++ compiler")
+    # It would compile a program to see whether the compiler knows the processor's vectors: seconds,
+    # and where it does not, the network's own program says so.
+    os.environ.setdefault("TORCHINDUCTOR_VEC_ISA_OK", "1")
+    compiled = _torch(torch.compile(network, dynamic=False), network)
+    try:
+        compiled.call(x)
+    except Exception as error:  # whatever the compilers below it raise
+        why, _, _ = str(error).partition("\n")
+        raise AbsentError(f"torch.compile failed: {why}") from error
+    return compiled
 
 
 def _torch_int8(network: nn.Sequential) -> Peer:
