@@ -1,6 +1,8 @@
 """One error type, and how a program reports it: one line, a non-zero exit, no traceback."""
 
+import atexit
 import errno
+import gc
 import os
 import signal
 import sys
@@ -37,6 +39,9 @@ def reported(program: str) -> Iterator[None]:
     temporary files are removed in both cases.
     """
     signal.signal(signal.SIGTERM, _interrupt)
+    # At its end the interpreter looks for garbage in all that PyTorch brought, which takes up to a
+    # second; what is frozen it leaves to the system.
+    atexit.register(gc.freeze)
     try:
         yield
     except TritbenchError as error:
