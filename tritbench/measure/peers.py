@@ -119,7 +119,7 @@ def _torch_compile(network: nn.Sequential, x: Tensor) -> Peer:
     # It would compile a program to see whether the compiler knows the processor's vectors: seconds,
     # and where it does not, the network's own program says so.
     os.environ.setdefault("TORCHINDUCTOR_VEC_ISA_OK", "1")
-    torch.compiler.reset()  # PyTorch gives up compiling a forward() after eight shapes, of all networks
+    torch.compiler.reset()  # after eight shapes, of all networks together, it would give up
     compiled = _torch(torch.compile(network, dynamic=False), network)
     try:
         compiled.call(x)
