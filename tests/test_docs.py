@@ -91,6 +91,8 @@ COMMANDS: dict[str, str | Elsewhere] = {
     # docs/sweeps.md
     "tritbench sweep sweeps/thresholds.yaml": Elsewhere("tests/test_sweep.py, with fewer points"),
     "pip install '.[ray]'": PREPARED,
+    "pip install '.[optimize]'": PREPARED,
+    "tritbench sweep sweeps/thresholds.yaml --optimize 40": Elsewhere("tests/test_sweep.py"),
     "git push && dvc push": Elsewhere("tests/test_sweep_ray.py"),
     # docs/training.md
     "dvc exp run -S 'train.launcher=torchrun --standalone --nproc-per-node 2'": CHANGE,

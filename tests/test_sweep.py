@@ -60,6 +60,20 @@ def test_a_grid_becomes_named_points_that_run_only_what_they_need(here):
     assert points[0].name in {point.name for point in read_sweep(write(here, other)).points}
 
 
+def test_a_range_is_a_list_by_steps_and_optuna_takes_it_as_it_is(here):
+    thresholds = "quantize.threshold: {low: 0.2, high: 0.4, step: 0.1}"
+    path = write(here, f"grid: {{seed: {{low: 0, high: 4, step: 2}}, {thresholds}}}")
+    points = read_sweep(path).points
+    assert [point.overrides["seed"] for point in points[::3]] == [0, 2, 4]
+    assert [point.overrides["quantize.threshold"] for point in points[:3]] == [0.2, 0.3, 0.4]
+    path = write(here, "grid: {seed: [0, 1, 2], quantize.threshold: {low: 0.2, high: 1.5}}")
+    with pytest.raises(TritbenchError, match=re.escape("quantize.threshold = 1.5: expected")):
+        read_sweep(path, optimize=True)
+    path = write(here, "points: [{seed: 1}]")
+    with pytest.raises(TritbenchError, match="expected a grid"):
+        read_sweep(path, optimize=True)
+
+
 def test_points_share_a_training_where_nothing_that_it_depends_on_differs(here):
     grid = "grid: {seed: [0, 1], quantize.threshold: [0.3, 0.9], qat.epochs: [1, 2]}"
     found = trainings(read_sweep(write(here, grid)).points)
@@ -75,7 +89,9 @@ def test_points_share_a_training_where_nothing_that_it_depends_on_differs(here):
         ("grid: {quantize.threshold: [0.5, 1.5]}", "point 2: quantize.threshold = 1.5: expected"),
         ("points: [{seed: 1}, {seed: 1}]", "point 2: {'seed': 1}: expected every point once"),
         ("grid: {seed: []}", "grid.seed = []: expected"),
-        ("grid: {seed: [1]}\npoints: [{seed: 2}]", "expected one of grid, points and optimize"),
+        ("grid: {seed: [1]}\npoints: [{seed: 2}]", "expected either grid or points"),
+        ("grid: {seed: {low: 0, high: 9}}", "grid.seed: expected a step"),
+        ("grid: {seed: {low: 9, high: 0}}", "grid.seed = {'low': 9, 'high': 0}: expected a list"),
         ("run: slurm\ngrid: {seed: [1]}", "run = 'slurm': expected 'local' or 'ray'"),
         ("points: [{ptq.calibration: {linear: 9}}]", "expected dotted keys"),
         ("grid: [", "not YAML"),
@@ -153,7 +169,7 @@ def test_a_sweep_goes_on_after_command_and_worker_were_killed(tmp_path):
     wait_for(lambda: "evaluate" in text(made))
     driver.kill()
     driver.wait()
-    wait_for(lambda: text(made).count("evaluate") == 2)  # its worker goes on
+    wait_for(lambda: text(made).count("evaluate") >= 2)  # its worker goes on
     (worker,) = (folder / ".dvc/tmp/exps").rglob("dvc-exp-worker-1.json")
     process = psutil.Process(json.loads(worker.read_text())["pid"])
     for victim in [process, *process.children(recursive=True)]:
@@ -180,8 +196,8 @@ def test_optuna_chooses_points_and_goes_on_where_it_stopped(here):
     pytest.importorskip("optuna", reason="needs pip install '.[optimize]'")
     from tritbench.sweep.optimize import optimize
 
-    text = "set: {{models: [linear]}}\noptimize: {{trials: {}, space: {}}}"
-    space = "{ptq.method: [optimal, gptq], quantize.threshold: {low: 0.1, high: 1.0}}"
+    grid = "{ptq.method: [optimal, gptq], quantize.threshold: {low: 0.1, high: 1.0}}"
+    path = write(here, f"set: {{models: [linear]}}\ngrid: {grid}", "best")
     start = git("rev-parse", "HEAD")
     made = []
 
@@ -200,10 +216,9 @@ def test_optuna_chooses_points_and_goes_on_where_it_stopped(here):
             made.append(point.name)
         return {}
 
-    first = read_sweep(write(here, text.format(3, space), "best"))
-    points, failed = optimize(first, start, run_points)
+    sweep = read_sweep(path, optimize=True)
+    points, failed = optimize(sweep, 3, start, run_points)
     assert (len(points), failed) == (3, {})
-    more = read_sweep(write(here, text.format(5, space), "best"))
-    points, _ = optimize(more, start, run_points)
+    points, _ = optimize(sweep, 5, start, run_points)
     assert sorted(made) == sorted(point.name for point in points)
     assert len(made) == 5

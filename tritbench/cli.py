@@ -60,7 +60,7 @@ def main() -> None:
             case "sweep":
                 from tritbench.commands import sweep
 
-                sweep.run(flags.file, flags.time)
+                sweep.run(flags.file, flags.optimize, flags.time)
 
 
 def _add_compare(commands: Any) -> None:
@@ -106,7 +106,16 @@ def _add_export(commands: Any) -> None:
 def _add_sweep(commands: Any) -> None:
     parser = commands.add_parser("sweep", help="many experiments from one file (docs/sweeps.md)")
     parser.add_argument("file", type=Path, help="what varies, and where it runs")
+    parser.add_argument(
+        "--optimize", type=_count, metavar="N", help="let Optuna choose N points of the grid"
+    )
     parser.add_argument("--time", action="store_true", help="time the Pareto front at the end")
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a number of points")
+    return int(text)
 
 
 def run(preset: str | None = None) -> None:

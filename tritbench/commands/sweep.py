@@ -10,23 +10,26 @@ from tritbench.sweep.experiments import Progress, baseline, fetch, finished, use
 from tritbench.sweep.plan import Point, Sweep, read_sweep
 
 
-def run(path: Path, time: bool) -> None:
+def run(path: Path, trials: int | None, time: bool) -> None:
     """Bring a sweep to its end, or as far as it goes.
 
     Args:
         path: the sweep's file.
+        trials: how many points of the grid Optuna chooses; None: all are run.
         time: whether to measure the latencies of the Pareto front's networks at the end.
 
     Raises:
         TritbenchError: for a wrong file, or where points failed; the others are done then.
     """
-    sweep = read_sweep(path)
+    sweep = read_sweep(path, optimize=trials is not None)
     use_this_python()
     start = baseline()
-    if sweep.settings.optimize:
+    if trials is not None:
         from tritbench.sweep.optimize import optimize
 
-        points, failed = optimize(sweep, start, lambda chosen: run_points(sweep, chosen, start))
+        points, failed = optimize(
+            sweep, trials, start, lambda chosen: run_points(sweep, chosen, start)
+        )
     else:
         points, failed = sweep.points, run_points(sweep, sweep.points, start)
     done = [point for point in points if point.name in finished(start)]

@@ -8,20 +8,23 @@ from typing import Any
 from tritbench.errors import TritbenchError
 from tritbench.report.sweeps import SweepRow
 from tritbench.sweep.experiments import finished
-from tritbench.sweep.plan import Between, Overrides, Point, Sweep, make_points
+from tritbench.sweep.plan import Overrides, Point, Range, Sweep, make_points
 from tritbench.sweep.results import collect
 
 RunPoints = Callable[[list[Point]], dict[str, str]]
 
 
-def optimize(sweep: Sweep, start: str, run_points: RunPoints) -> tuple[list[Point], dict[str, str]]:
-    """Let Optuna choose until its study has as many completed trials as the file says.
+def optimize(
+    sweep: Sweep, trials: int, start: str, run_points: RunPoints
+) -> tuple[list[Point], dict[str, str]]:
+    """Let Optuna choose from the sweep's grid until its study has that many completed trials.
 
     As many points as the file's `jobs` run at once. Told to Optuna are the means over a point's
     ternary rows: validation accuracy and bytes. The study is kept, so that a second call goes on.
 
     Args:
-        sweep: one with `optimize`.
+        sweep: one with a grid.
+        trials: of the study, with those of earlier calls.
         start: the commit that points start from.
         run_points: makes an experiment of each; returns the last lines of those that failed.
 
@@ -31,18 +34,16 @@ def optimize(sweep: Sweep, start: str, run_points: RunPoints) -> tuple[list[Poin
     Raises:
         TritbenchError: where Optuna is not installed.
     """
-    settings = sweep.settings.optimize
-    assert settings is not None
     try:
         import optuna
     except ImportError:
         raise TritbenchError(
-            "optimize: Optuna is missing, expected pip install '.[optimize]'"
+            "--optimize: Optuna is missing, expected pip install '.[optimize]'"
         ) from None
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(
         study_name=sweep.name,
-        storage=settings.storage or _journal(sweep),
+        storage=sweep.settings.study or _journal(sweep),
         directions=["maximize", "minimize"],
         load_if_exists=True,
     )
@@ -50,11 +51,11 @@ def optimize(sweep: Sweep, start: str, run_points: RunPoints) -> tuple[list[Poin
     seed = len(study.get_trials(deepcopy=False))
     study.sampler = optuna.samplers.TPESampler(seed=seed, constant_liar=True)
     completed = (optuna.trial.TrialState.COMPLETE,)
-    space = {key: _distribution(optuna, values) for key, values in settings.space.items()}
+    space = {key: _distribution(optuna, values) for key, values in sweep.settings.grid.items()}
     failed: dict[str, str] = {}
-    while (left := settings.trials - len(study.get_trials(states=completed))) > 0:
-        trials = [study.ask(space) for _ in range(min(left, sweep.settings.jobs))]
-        asked = [(trial, _point(sweep, trial.params)) for trial in trials]
+    while (left := trials - len(study.get_trials(states=completed))) > 0:
+        begun = [study.ask(space) for _ in range(min(left, sweep.settings.jobs))]
+        asked = [(trial, _point(sweep, trial.params)) for trial in begun]
         lost = run_points(list({point.name: point for _, point in asked}.values()))
         for trial, point in asked:
             if point.name in lost:
@@ -62,7 +63,7 @@ def optimize(sweep: Sweep, start: str, run_points: RunPoints) -> tuple[list[Poin
             else:
                 study.tell(trial, _objectives(collect([point], start, [])))
         failed |= lost
-        if len(lost) == len(trials):  # nothing was learnt, and the next ones may fail as well
+        if len(lost) == len(begun):  # nothing was learnt, and the next ones may fail as well
             break
     points = [_point(sweep, trial.params) for trial in study.get_trials(states=completed)]
     there = finished(start)
@@ -70,9 +71,8 @@ def optimize(sweep: Sweep, start: str, run_points: RunPoints) -> tuple[list[Poin
 
 
 def _point(sweep: Sweep, chosen: Mapping[str, Any]) -> Point:
-    space = sweep.settings.optimize.space if sweep.settings.optimize else {}
     varied: Overrides = {
-        key: value if isinstance(space[key], Between) else json.loads(value)
+        key: value if isinstance(sweep.settings.grid[key], Range) else json.loads(value)
         for key, value in chosen.items()
     }
     return make_points(sweep.name, sweep.path, sweep.settings, [varied])[0]
@@ -83,11 +83,14 @@ def _objectives(rows: list[SweepRow]) -> tuple[float, float]:
     return mean(row["accuracy"] for row in ternary), mean(row["bytes"] for row in ternary)
 
 
-def _distribution(optuna: Any, values: list[Any] | Between) -> Any:
-    if isinstance(values, Between):
-        return optuna.distributions.FloatDistribution(values.low, values.high, step=values.step)
-    # As JSON: Optuna's choices cannot be lists.
-    return optuna.distributions.CategoricalDistribution([json.dumps(value) for value in values])
+def _distribution(optuna: Any, values: list[Any] | Range) -> Any:
+    if not isinstance(values, Range):
+        # As JSON: Optuna's choices cannot be lists.
+        return optuna.distributions.CategoricalDistribution([json.dumps(value) for value in values])
+    low, high, step = values.low, values.high, values.step
+    if all(isinstance(value, int) for value in (low, high, step or 1)):
+        return optuna.distributions.IntDistribution(low, high, step=step or 1)
+    return optuna.distributions.FloatDistribution(low, high, step=step)
 
 
 def _journal(sweep: Sweep) -> Any:

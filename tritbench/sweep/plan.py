@@ -10,7 +10,7 @@ from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, PlainValidator, ValidationError
 from pydantic import model_validator as whole_model
 
 from tritbench.errors import TritbenchError
@@ -35,20 +35,42 @@ class RayParams(Section):
     runtime_env: dict[str, Any] = {}  # handed to Ray as it is
 
 
-class Between(Section):
-    """Numbers that Optuna chooses from, bounds included."""
+class Range(Section):
+    """Numbers from `low` to `high`, both included; in a grid by steps."""
 
-    low: float
-    high: float
-    step: Annotated[float, Field(gt=0)] | None = None
+    low: int | float
+    high: int | float
+    step: Annotated[int | float, Field(gt=0)] | None = None
+
+    @whole_model(mode="after")
+    def _ordered(self) -> "Range":
+        if self.low > self.high:
+            raise ValueError
+        return self
+
+    def values(self, key: str) -> list[int | float]:
+        """The numbers by steps.
+
+        Raises:
+            TritbenchError: naming `key`, where there is no step.
+        """
+        if self.step is None:
+            raise TritbenchError(f"{key}: expected a step; only --optimize does without")
+        count = int((self.high - self.low) / self.step + 1e-9) + 1
+        found = [self.low + number * self.step for number in range(count)]
+        return [round(value, 9) if isinstance(value, float) else value for value in found]
 
 
-class Optimize(Section):
-    """What Optuna chooses the points from."""
+def _choices(value: Any) -> list[Any] | Range:
+    if isinstance(value, list) and value:
+        return value
+    try:
+        return Range.model_validate(value)
+    except ValidationError:
+        raise ValueError("expected a list of values, or {low, high, step} of numbers") from None
 
-    trials: Count
-    storage: str | None = None  # a database URL; None: a journal file beside the sweep's file
-    space: Annotated[dict[str, list[Any] | Between], Field(min_length=1)]
+
+Grid = dict[str, Annotated[list[Any] | Range, PlainValidator(_choices)]]
 
 
 class SweepFile(Section):
@@ -57,15 +79,15 @@ class SweepFile(Section):
     run: Literal["local", "ray"] = "local"
     jobs: Count = 1
     set: Overrides = {}
-    grid: dict[str, Annotated[list[Any], Field(min_length=1)]] = {}
+    grid: Grid = {}
     points: list[Overrides] = []
-    optimize: Optimize | None = None
+    study: str | None = None  # of --optimize: a database's URL; None: a file beside this one
     ray: RayParams = RayParams()
 
     @whole_model(mode="after")
     def _one_source_of_points(self) -> "SweepFile":
-        if sum(map(bool, (self.grid, self.points, self.optimize))) != 1:
-            raise ValueError("expected one of grid, points and optimize")
+        if bool(self.grid) == bool(self.points):
+            raise ValueError("expected either grid or points")
         return self
 
 
@@ -112,8 +134,13 @@ class Sweep:
     points: list[Point]
 
 
-def read_sweep(path: Path) -> Sweep:
+def read_sweep(path: Path, optimize: bool = False) -> Sweep:
     """Read a sweep's file and check all its points against params.yaml.
+
+    Args:
+        path: the file.
+        optimize: whether the points are to be chosen from the grid. Then `points` are not all that
+            there may be: each value, with the first ones of the other parameters.
 
     Raises:
         TritbenchError: naming the file, the key, its value and what is allowed.
@@ -126,11 +153,28 @@ def read_sweep(path: Path) -> Sweep:
     name = path.stem
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9-]*", name):
         raise TritbenchError(f"{path}: {name!r}: expected a name of letters, digits and '-'")
-    grid = [
-        dict(zip(settings.grid, values, strict=True)) for values in product(*settings.grid.values())
-    ]
-    listed = settings.points or (grid if settings.grid else [])
+    if optimize and not settings.grid:
+        raise TritbenchError(f"{path}: expected a grid, which --optimize chooses from")
+    listed = settings.points or (_sides if optimize else _product)(settings.grid, str(path))
     return Sweep(name, path, settings, make_points(name, path, settings, listed))
+
+
+def _product(grid: Grid, origin: str) -> list[Overrides]:
+    values = [
+        choices.values(f"{origin}: grid.{key}") if isinstance(choices, Range) else choices
+        for key, choices in grid.items()
+    ]
+    return [dict(zip(grid, chosen, strict=True)) for chosen in product(*values)]
+
+
+def _sides(grid: Grid, _: str) -> list[Overrides]:
+    ends = {
+        key: [choices.low, choices.high] if isinstance(choices, Range) else choices
+        for key, choices in grid.items()
+    }
+    first = {key: values[0] for key, values in ends.items()}
+    others = [first | {key: value} for key, values in ends.items() for value in values[1:]]
+    return [first, *others]
 
 
 def make_points(

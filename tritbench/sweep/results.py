@@ -26,8 +26,7 @@ RUNS = Path("benchmarks/quantization_runs.csv")
 def varied_keys(sweep: Sweep) -> list[str]:
     """The parameters that differ between points, in the file's order."""
     settings = sweep.settings
-    space = settings.optimize.space if settings.optimize else {}
-    listed = [*settings.grid, *space, *(key for point in settings.points for key in point)]
+    listed = [*settings.grid, *(key for point in settings.points for key in point)]
     return list(dict.fromkeys(listed))
 
 
