@@ -92,6 +92,7 @@ COMMANDS: dict[str, str | Elsewhere] = {
     "tritbench sweep sweeps/thresholds.yaml": Elsewhere("tests/test_sweep.py, with fewer points"),
     "pip install '.[ray]'": PREPARED,
     "pip install '.[optimize]'": PREPARED,
+    "tritbench sweep sweeps/thresholds.yaml --time": Elsewhere("tests/test_sweep.py"),
     "tritbench sweep sweeps/thresholds.yaml --optimize 40": Elsewhere("tests/test_sweep.py"),
     "git push && dvc push": Elsewhere("tests/test_sweep_ray.py"),
     # docs/training.md
