@@ -53,6 +53,13 @@ def test_the_front_holds_what_nothing_beats():
     assert len(rows) == 5
 
 
+def test_a_peer_that_lies_where_fp32_does_is_not_drawn_again():
+    fp32 = point("", 0.9, 1e-3, "fp32")
+    peers = [point("torch fp32", 0.9, 1e-3), point("torch compile", 0.9, 2e-3)]
+    rows = chart_data.trade_off("latency_s", [fp32], peers)
+    assert [row["label"] for row in rows] == ["m, FP32", "m, torch compile"]
+
+
 def test_flips_are_counted_and_the_worst_come_first(tmp_path: Path):
     path = tmp_path / "predictions.npz"
     labels = np.array([0, 0, 0, 1, 1])

@@ -35,9 +35,16 @@ def training(epochs: Sequence[Epoch], metric: str) -> Rows:
 
 
 def trade_off(x: str, runs: Sequence[Run], peers: Sequence[Peer] = ()) -> Rows:
-    """Of `trade_off`: a row for each run with a value in `x`, `bytes` or `latency_s`."""
+    """Of `trade_off`: a row for each run with a value in `x`, `bytes` or `latency_s`.
+
+    Peers that lie where FP32 does, as PyTorch's own row, are left out.
+    """
     rows: Rows = []
-    everything: list[Run | Peer] = [*runs, *peers]
+    fp32 = [(run.model, getattr(run, x), run.test_accuracy) for run in runs if run.mode == "fp32"]
+    others = [
+        peer for peer in peers if (peer.model, getattr(peer, x), peer.test_accuracy) not in fp32
+    ]
+    everything: list[Run | Peer] = [*runs, *others]
     for run in everything:
         cost = getattr(run, x)
         if cost is None or run.test_accuracy is None:
