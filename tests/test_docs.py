@@ -56,7 +56,7 @@ COMMANDS: dict[str, str | Elsewhere] = {
     "tritbench predict models/mlp/qat.trit coat.png photographs/": AS_IT_IS,
     "tritbench export models/mlp/qat.trit --gguf mlp.gguf --onnx mlp.onnx --t81 mlp.npz": AS_IT_IS,
     # CONTRIBUTING.md
-    "make format": Elsewhere("it changes files as `make lint` says they should be"),
+    "make format": "make format READY=",
     # docs/artifacts.md
     "tritbench predict models/mlp/qat.trit coat.png shoe.jpg": AS_IT_IS,
     "tritbench predict models/mlp/qat.trit photographs/ --csv > found.csv": AS_IT_IS,
