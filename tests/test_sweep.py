@@ -91,6 +91,10 @@ def test_points_share_a_training_where_nothing_that_it_depends_on_differs(here):
         ("grid: {seed: []}", "grid.seed = []: expected"),
         ("grid: {seed: [1]}\npoints: [{seed: 2}]", "expected either grid or points"),
         ("grid: {seed: {low: 0, high: 9}}", "grid.seed: expected a step"),
+        (
+            "grid: {seed: {low: .nan, high: 9}}",
+            "grid.seed = {'low': nan, 'high': 9}: expected a list",
+        ),
         ("grid: {seed: {low: 9, high: 0}}", "grid.seed = {'low': 9, 'high': 0}: expected a list"),
         ("run: slurm\ngrid: {seed: [1]}", "run = 'slurm': expected 'local' or 'ray'"),
         ("points: [{ptq.calibration: {linear: 9}}]", "expected dotted keys"),

@@ -10,7 +10,7 @@ from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, PlainValidator, ValidationError
+from pydantic import Field, FiniteFloat, PlainValidator, ValidationError
 from pydantic import model_validator as whole_model
 
 from tritbench.errors import TritbenchError
@@ -38,9 +38,9 @@ class RayParams(Section):
 class Range(Section):
     """Numbers from `low` to `high`, both included; in a grid by steps."""
 
-    low: int | float
-    high: int | float
-    step: Annotated[int | float, Field(gt=0)] | None = None
+    low: int | FiniteFloat
+    high: int | FiniteFloat
+    step: Annotated[int | FiniteFloat, Field(gt=0)] | None = None
 
     @whole_model(mode="after")
     def _ordered(self) -> "Range":
