@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from test_pipeline import ROOT, commit, make_clone, run, stages_run, use_stand_ins
+from test_pipeline import ROOT, make_clone, run, stages_run, up_to_date_stand_ins
 from tiny import write_tiny_dataset
 from torch import nn
 
@@ -141,10 +141,7 @@ def test_the_commands_run(clone, subtests):
 
 def test_the_changes_run(tmp_path, subtests):
     """Those of parameters that take a GPU, a download or minutes, with stages that do nothing."""
-    folder = make_clone(tmp_path, "toys")
-    use_stand_ins(folder)
-    run(folder, "dvc", "repro")
-    commit(folder)
+    folder = up_to_date_stand_ins(make_clone(tmp_path, "toys"))
     for command in (command for command, how in COMMANDS.items() if how is CHANGE):
         with subtests.test(command):
             assert stages_run(run(folder, "bash", "-c", command))

@@ -13,10 +13,9 @@ from report_files import full_page
 
 playwright = pytest.importorskip("playwright.sync_api")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-pytestmark = [
-    pytest.mark.skipif(CHROMIUM is None, reason="needs the system's Chromium: no `chromium`"),
-    # One worker runs all of this file: its tests share a browser.
-]
+pytestmark = pytest.mark.skipif(
+    CHROMIUM is None, reason="needs the system's Chromium: no `chromium`"
+)
 
 DRAWN = "html[data-charts=drawn]"
 PATIENCE = 120_000  # milliseconds: machines may be busy

@@ -81,6 +81,13 @@ def use_stand_ins(folder):
     commit(folder)
 
 
+def up_to_date_stand_ins(folder):
+    use_stand_ins(folder)
+    dvc(folder, "repro")
+    commit(folder)
+    return folder
+
+
 def commit(folder):
     run(folder, "git", "add", "-A")
     run(folder, "git", "commit", "-q", "-m", "state")
@@ -120,12 +127,16 @@ def clean(clone):
 
 
 @pytest.fixture(scope="module")
-def stand_ins(tmp_path_factory, dataset):
+def clone_of_stand_ins(tmp_path_factory, dataset):
     folder = make_clone(tmp_path_factory.mktemp("stand-ins"), dataset)
-    use_stand_ins(folder)
-    dvc(folder, "repro")
-    commit(folder)
-    return folder
+    return up_to_date_stand_ins(folder)
+
+
+@pytest.fixture
+def stand_ins(clone_of_stand_ins):
+    """As `clean`, with stages that do nothing."""
+    yield clone_of_stand_ins
+    restore(clone_of_stand_ins)
 
 
 def restore(clone):
@@ -191,7 +202,6 @@ def test_the_results_carry_the_data_sets_name(clean):
 )
 def test_a_changed_parameter_reruns_what_depends_on_it(stand_ins, change, expected):
     assert stages_run(dvc(stand_ins, "exp", "run", "-S", change)) == expected
-    restore(stand_ins)
 
 
 def test_a_preset_is_a_change_of_parameters(clean):

@@ -128,7 +128,7 @@ def test_a_local_sweep_makes_each_point_once_and_goes_on_after_one_that_fails(he
         assert (here / f"sweeps/some{suffix}").exists()
     assert not run(here, "git", "status", "--porcelain", "--untracked-files=no")
 
-    # Again, with nothing to do but the latencies of the front.
+    # Again: the point that failed fails, and the front is timed.
     run(here, "git", "checkout", "-q", ".")
     run(here, "tritbench", "sweep", path, "--time", check=False)
     with (here / "sweeps/some.csv").open() as file:

@@ -5,7 +5,7 @@ import io
 import json
 import time
 from collections import deque
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,21 +35,23 @@ def run(points: Sequence[Point], start: str, jobs: int, progress: Progress) -> N
     """
     with Repo() as repo:
         lost: dict[str, str] = {}
-        queue = repo.experiments.celery_queue
-        # DVC lists as active what its worker died over, also after another worker came.
-        void = [] if _working(queue) else [entry.stash_rev for entry in queue.iter_active()]
         shared = trainings(points)
-        _remove(repo, start, [training.name for training, _ in shared])
         needing = {training.name: {p.name for p in needs} for training, needs in shared}
+        _remove(repo, start, list(needing))
+        queue = repo.experiments.celery_queue
+        # What a driver that was killed left behind. Active is also what a worker died over, so only
+        # where one lives; later, when we have started others, it could not be told any more.
+        left_behind = [*queue.iter_queued(), *(queue.iter_active() if _working(queue) else ())]
+        entries = {entry.name: entry for entry in left_behind if entry.baseline_rev == start}
         first = [training for training, _ in shared]
-        for name, error in _drain(repo, start, first, jobs, progress, void):
+        for name, error in _drain(repo, start, first, entries, jobs, progress):
             if error is not None:
                 lost |= dict.fromkeys(needing[name], error)
-        _remove(repo, start, [training.name for training, _ in shared])
+        _remove(repo, start, list(needing))
         for name, error in lost.items():
             progress.finish(name, error)
         left = [point for point in points if point.name not in lost]
-        for name, error in _drain(repo, start, left, jobs, progress, void):
+        for name, error in _drain(repo, start, left, entries, jobs, progress):
             progress.finish(name, error)
 
 
@@ -57,18 +59,15 @@ def _drain(
     repo: Any,
     start: str,
     tasks: Sequence[Point | Training],
+    entries: Mapping[str, Any],
     jobs: int,
     progress: Progress,
-    void: Collection[str],
 ) -> Iterator[tuple[str, str | None]]:
     """Queue what is not queued, let workers run it, and yield each name with its last lines.
 
-    The lines are None where an experiment came out of it. `void` are entries of workers that died.
+    The lines are None where an experiment came out of it. `entries` are in the queue, by name.
     """
     queue = repo.experiments.celery_queue
-    # A driver that was killed leaves entries behind.
-    known = [e for e in (*queue.iter_queued(), *queue.iter_active()) if e.stash_rev not in void]
-    entries = {entry.name: entry for entry in known if entry.baseline_rev == start}
     made = finished(start)  # also by a worker that outlived its driver
     left = deque(tasks)
     pending: dict[str, Any] = {}

@@ -155,7 +155,10 @@ def read_sweep(path: Path, optimize: bool = False) -> Sweep:
         raise TritbenchError(f"{path}: {name!r}: expected a name of letters, digits and '-'")
     if optimize and not settings.grid:
         raise TritbenchError(f"{path}: expected a grid, which --optimize chooses from")
-    listed = settings.points or (_sides if optimize else _product)(settings.grid, str(path))
+    if optimize:
+        listed = _sides(settings.grid)
+    else:
+        listed = settings.points or _product(settings.grid, str(path))
     return Sweep(name, path, settings, make_points(name, path, settings, listed))
 
 
@@ -167,7 +170,7 @@ def _product(grid: Grid, origin: str) -> list[Overrides]:
     return [dict(zip(grid, chosen, strict=True)) for chosen in product(*values)]
 
 
-def _sides(grid: Grid, _: str) -> list[Overrides]:
+def _sides(grid: Grid) -> list[Overrides]:
     ends = {
         key: [choices.low, choices.high] if isinstance(choices, Range) else choices
         for key, choices in grid.items()
