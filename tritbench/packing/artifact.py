@@ -16,13 +16,14 @@ from numpy.typing import NDArray
 
 from tritbench.errors import TritbenchError
 from tritbench.files import write_atomic
-from tritbench.models import InputSpec, Layer
+from tritbench.models import InputSpec
 from tritbench.packing.codecs import CODECS, Codec
 from tritbench.packing.container import Arrays, parse_json, read_container, write_container
 from tritbench.packing.entropy import check_expansion
 from tritbench.packing.fold import PackedLayer, fold
-from tritbench.packing.schema import FORMAT_VERSION, check_about, check_chain, row_length
+from tritbench.packing.schema import FORMAT_VERSION, check_about
 from tritbench.quantize import Quantized
+from tritbench.shapes import Layer, check_chain, row_length
 
 KEY = "tritbench"
 PROVENANCE_SHARE = 0.005  # of a file; where provenance would take more, it is shortened to digests

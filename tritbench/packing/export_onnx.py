@@ -11,7 +11,7 @@ from tritbench.files import write_atomic
 from tritbench.packing.artifact import Network
 from tritbench.packing.dequantize import require, weights
 from tritbench.packing.fold import PackedLayer
-from tritbench.packing.schema import check_chain
+from tritbench.shapes import check_chain
 
 OPSET = 17
 IR_VERSION = 8  # what came with this opset, for older runtimes

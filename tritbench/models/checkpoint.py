@@ -1,0 +1,73 @@
+"""The FP32 checkpoint: a network, what it takes and where it came from, in one safetensors file."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import torch
+from safetensors.torch import load_model, save
+from torch import Tensor, nn
+
+from tritbench.errors import TritbenchError
+from tritbench.files import write_atomic
+from tritbench.models.description import describe, from_layers
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """What a network takes: images [n, *shape] with pixels of 0..1 normalized by mean and std."""
+
+    shape: tuple[int, int, int]
+    mean: float
+    std: float
+
+    def normalize(self, images: Tensor) -> Tensor:
+        """float32 [n, *shape] of uint8 images, or of float images in 0..1, of any batch shape."""
+        pixels = images.float() / 255 if images.dtype == torch.uint8 else images.float()
+        return (pixels.reshape(-1, *self.shape) - self.mean) / self.std
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """An FP32 network with all that is needed to run it and to know where it came from."""
+
+    model: nn.Sequential
+    input: InputSpec
+    classes: list[str]
+    provenance: dict[str, Any]
+
+
+def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Write safetensors: the state dict, and the rest as JSON in the metadata."""
+    about = {
+        "layers": describe(checkpoint.model),
+        "input": asdict(checkpoint.input),
+        "classes": checkpoint.classes,
+        "provenance": checkpoint.provenance,
+    }
+    state = {key: value.contiguous() for key, value in checkpoint.model.state_dict().items()}
+    # One key only: safetensors writes several in an order that changes from run to run.
+    write_atomic(path, save(state, metadata={"tritbench": json.dumps(about)}))
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read what `save_checkpoint` wrote; the model is in evaluation mode.
+
+    Raises:
+        TritbenchError: where the file is missing, truncated or something else.
+    """
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            about = json.loads((file.metadata() or {})["tritbench"])
+        shape = tuple(about["input"].pop("shape"))
+        spec = InputSpec(shape=shape, **about["input"])
+        model = from_layers(about["layers"])
+        load_model(model, path)
+    except FileNotFoundError:
+        raise TritbenchError(f"{path}: no such file") from None
+    except (safetensors.SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise TritbenchError(f"{path}: not a tritbench checkpoint: {reason}") from None
+    return Checkpoint(model.eval(), spec, about["classes"], about["provenance"])

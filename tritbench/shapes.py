@@ -1,0 +1,97 @@
+"""The shapes that a chain of layers, as plain JSON, makes of one image."""
+
+import math
+from typing import Any
+
+from tritbench.errors import TritbenchError
+
+Layer = dict[str, Any]  # {"type": "linear", ...}
+Shape = tuple[int, ...]
+
+LARGEST = 2**22  # values of an image, or of a layer's output for one image
+
+
+def row_length(layer: Layer) -> int:
+    """How many weights each output of a linear or conv2d layer has."""
+    height, width = layer.get("kernel", (1, 1))
+    return int(layer["in"] * height * width)
+
+
+def check_chain(layers: list[Layer], image: Shape, classes: int) -> list[Shape]:
+    """Follow one image through the network.
+
+    Args:
+        layers: as a .trit file describes them, or `tritbench.models.describe`.
+        image: [channels, height, width].
+        classes: logits that the last layer is to give.
+
+    Returns:
+        the shape of each layer's output.
+
+    Raises:
+        TritbenchError: naming a layer that does not take what the one before it gives.
+    """
+    shape = image
+    shapes = []
+    _check_size("the image", shape)
+    for index, layer in enumerate(layers):
+        name = f"layer {index} ({layer['type']})"
+        if shape != (following := _output(name, layer, shape)):
+            _check_size(name, following)
+        shape = following
+        shapes.append(shape)
+    if shape != (classes,):
+        raise TritbenchError(f"the network gives {list(shape)}, expected [{classes}], its classes")
+    return shapes
+
+
+def _output(name: str, layer: Layer, shape: Shape) -> Shape:
+    match layer["type"]:
+        case "linear":
+            _expect(name, shape, (layer["in"],))
+            _check_group(name, layer)
+            return (layer["out"],)
+        case "conv2d":
+            _expect(name, shape, (layer["in"], *shape[1:3]), dimensions=3)
+            _check_group(name, layer)
+            padding, kernel = layer["padding"], layer["kernel"]
+            padded = [n + 2 * p for n, p in zip(shape[1:], padding, strict=True)]
+            _check_size(name, (shape[0], *padded))
+            return (layer["out"], *_slide(name, padded, kernel, layer["stride"]))
+        case "maxpool2d" | "avgpool2d":
+            _expect(name, shape, shape, dimensions=3)
+            return (shape[0], *_slide(name, list(shape[1:]), layer["kernel"], layer["stride"]))
+        case "affine":
+            _expect(name, shape, (layer["features"], *shape[1:]))
+        case "batchnorm1d":
+            _expect(name, shape, (layer["features"],))
+        case "batchnorm2d":
+            _expect(name, shape, (layer["features"], *shape[1:]), dimensions=3)
+        case "flatten":
+            return (math.prod(shape),)
+    return shape
+
+
+def _slide(name: str, size: list[int], kernel: list[int], stride: list[int]) -> list[int]:
+    if any(k > n for k, n in zip(kernel, size, strict=True)):
+        raise TritbenchError(f"{name} has a kernel {kernel}, expected at most {size}")
+    return [(n - k) // s + 1 for n, k, s in zip(size, kernel, stride, strict=True)]
+
+
+def _expect(name: str, shape: Shape, expected: Shape, dimensions: int | None = None) -> None:
+    if shape != expected or len(shape) != (dimensions or len(shape)):
+        wanted = list(expected) if shape != expected else f"{dimensions} dimensions"
+        raise TritbenchError(f"{name} is given {list(shape)}, expected {wanted}")
+
+
+def _check_group(name: str, layer: Layer) -> None:
+    if layer.get("group_size", 1) > row_length(layer):
+        found = f"group_size {layer['group_size']}"
+        raise TritbenchError(f"{name} has {found}, expected at most {row_length(layer)}")
+
+
+def _check_size(name: str, shape: Shape) -> None:
+    if not 1 <= math.prod(shape) <= LARGEST:
+        raise TritbenchError(
+            f"{name} has the shape {list(shape)}, expected at least 1 and at most {LARGEST} values"
+        )
