@@ -13,6 +13,7 @@ import pytest
 from report_files import write_csv, write_inputs
 from ruamel.yaml import YAML
 
+from tritbench import cli
 from tritbench.commands import compare, history
 from tritbench.errors import TritbenchError
 from tritbench.params import GatesParams, parse_params
@@ -120,6 +121,21 @@ def test_results_of_another_data_set_or_none_do_not_compare(repository):
         compare.run("HEAD", None)
     with pytest.raises(TritbenchError, match="nowhere: no such commit or experiment"):
         compare.run("nowhere", None)
+
+
+def test_what_git_will_not_look_at_is_no_missing_commit(repository, monkeypatch):
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    for command in (lambda: compare.run("HEAD", None), lambda: history.run(None, None)):
+        with pytest.raises(TritbenchError, match=r"dubious ownership.* safe.directory") as error:
+            command()
+        assert "\n" not in str(error.value)
+
+
+def test_a_copy_without_git_is_told_how_to_become_a_repository(repository):
+    shutil.rmtree(".git")
+    for command in (lambda: compare.run("HEAD", None), lambda: history.run(None, None), cli.run):
+        with pytest.raises(TritbenchError, match=r"in no git repository.* `git init && git add -A"):
+            command()
 
 
 def test_an_experiment_goes_by_its_name_and_models_come_and_go(repository, capsys):

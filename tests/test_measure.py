@@ -281,8 +281,9 @@ def test_appending_counts_bytes_not_characters(tmp_path):
     assert lines[1] == lines[2]
 
 
-def test_a_revision_is_dirty_when_more_than_results_differ(tmp_path):
+def test_a_revision_is_dirty_when_more_than_results_differ(tmp_path, monkeypatch, capsys):
     assert git_revision(tmp_path) == "unknown"
+    assert "in no git repository" in capsys.readouterr().err
     (tmp_path / "benchmarks").mkdir()
     for name in ("params.yaml", "dvc.lock", "benchmarks/a.csv"):
         (tmp_path / name).write_text("before")
@@ -296,3 +297,7 @@ def test_a_revision_is_dirty_when_more_than_results_differ(tmp_path):
     assert git_revision(tmp_path) == clean
     (tmp_path / "params.yaml").write_text("after")
     assert git_revision(tmp_path) == f"{clean}-dirty"
+    assert not capsys.readouterr().err
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    assert git_revision(tmp_path) == "unknown"
+    assert "dubious ownership" in capsys.readouterr().err

@@ -2,7 +2,9 @@
 
 import csv
 import json
+import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -10,14 +12,15 @@ from pathlib import Path
 
 import psutil
 import pytest
-from test_pipeline import commit, dvc, make_clone, run, stages_run, use_stand_ins
+from test_pipeline import ROOT, commit, dvc, make_clone, run, stages_run, use_stand_ins
 from tiny import write_tiny_dataset
 
 from tritbench.errors import TritbenchError
 from tritbench.git import git
 from tritbench.measure import rows
 from tritbench.measure.machine import fingerprint
-from tritbench.sweep.experiments import reference
+from tritbench.sweep import local
+from tritbench.sweep.experiments import Progress, reference
 from tritbench.sweep.plan import read_sweep, trainings
 
 FILE = """
@@ -34,7 +37,10 @@ def clone(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sweep")
     dataset = write_tiny_dataset(folder / "toys")
     (folder / "clone").mkdir()
-    return make_clone(folder / "clone", dataset)
+    project = make_clone(folder / "clone", dataset)
+    shutil.move(project / ".git", folder / ".git")  # so the project is a folder of its repository
+    commit(project)
+    return project
 
 
 @pytest.fixture
@@ -130,7 +136,11 @@ def test_a_local_sweep_makes_each_point_once_and_goes_on_after_one_that_fails(he
 
     # Again: the point that failed fails, and the front is timed.
     run(here, "git", "checkout", "-q", ".")
-    run(here, "tritbench", "sweep", path, "--time", check=False)
+    # A name that DVC cannot write: the worker fails before the experiment has an output.
+    run(here, "git", "config", "remote.origin.url", "/tmp/späce")
+    output = run(here, "tritbench", "sweep", path, "--time", check=False)
+    run(here, "git", "config", "--unset", "remote.origin.url")
+    assert re.search(r"some-1-\w+ failed:\n.*UnicodeEncodeError: ", output, re.DOTALL)
     with (here / "sweeps/some.csv").open() as file:
         timed = list(csv.DictReader(file))
     ternary = [row for row in timed if row["mode"] == "ptq"]
@@ -178,11 +188,27 @@ def test_a_sweep_goes_on_after_command_and_worker_were_killed(tmp_path):
     process = psutil.Process(json.loads(worker.read_text())["pid"])
     for victim in [process, *process.children(recursive=True)]:
         victim.kill()
+    stale = json.loads(worker.read_text()) | {"pid": os.getpid()}  # no worker has this number
+    for name, record in (("stale", json.dumps(stale)), ("broken", "{")):
+        (worker.parent / f"dvc-exp-worker-{name}.json").write_text(record)
     assert "4 points" in run(folder, "tritbench", "sweep", path)
     listed = dvc(folder, "exp", "list", "--name-only").split()
     assert len(listed) == len(set(listed)) == 4
     assert text(made).count("train_fp32") == 1
     assert text(made).count("evaluate") in (4, 5)  # that in which the worker died, twice
+
+
+def test_a_cache_that_dvc_cannot_name_is_told_before_anything_runs(tmp_path, monkeypatch):
+    folder = tmp_path / "späce"
+    (folder / ".dvc").mkdir(parents=True)
+    (folder / ".dvc/config").touch()
+    shutil.copy(ROOT / "dvc.yaml", folder)
+    run(folder, "git", "init", "-q")
+    monkeypatch.chdir(folder)
+    with pytest.raises(TritbenchError, match=r"späce/\.dvc/cache: DVC runs queued"):
+        local.run([], "0" * 40, 1, Progress(0, 0))
+    (folder / ".dvc/config.local").write_text("[cache]\n    dir = /tmp\n")
+    local.run([], "0" * 40, 1, Progress(0, 0))
 
 
 def text(path):

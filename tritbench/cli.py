@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tritbench.errors import EXIT_NO_SOURCE, TritbenchError, reported
+from tritbench.git import check_repository
 from tritbench.measure.machine import fingerprint
 from tritbench.params import load_params, read_preset
 from tritbench.report.runs import read_runs
@@ -126,9 +127,10 @@ def run(preset: str | None = None) -> None:
     params.yaml, as `dvc exp run -S` does.
 
     Raises:
-        TritbenchError: for wrong parameters, or where a stage failed.
+        TritbenchError: for wrong parameters, outside of a git repository, or where a stage failed.
     """
     load_params()
+    check_repository()
     changes = [part for change in read_preset(preset) for part in ("-S", change)] if preset else []
     if not _dvc(*(["exp", "run", *changes] if preset else ["repro"])):
         if not _no_source():

@@ -4,12 +4,13 @@ import csv
 import fcntl
 import io
 import os
+import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from tritbench.errors import TritbenchError
-from tritbench.git import git
+from tritbench.git import git, git_object
 
 Row = dict[str, Any]
 
@@ -193,12 +194,18 @@ def rounded(column: str, value: Any) -> Any:
 
 
 def git_revision(folder: Path) -> str:
-    """Short hash of HEAD; `-dirty` where more differs than a run writes; `unknown` without one."""
+    """Short hash of HEAD; `-dirty` where more differs than a run writes; `unknown` without one.
+
+    What git refuses to look at is said on stderr, and `unknown` as well.
+    """
     try:
+        if git_object("HEAD", folder) is None:
+            return "unknown"
         head = git("rev-parse", "--short", "HEAD", folder=folder)
         tracked = ("status", "--porcelain", "--untracked-files=no")
         changed = git(*tracked, "--", ".", *WRITTEN, folder=folder)
-    except TritbenchError:
+    except TritbenchError as error:
+        print(f"the revision is unknown: {error}", file=sys.stderr)
         return "unknown"
     return f"{head}-dirty" if changed else head
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ruamel.yaml import YAML
 
 from tritbench.errors import TritbenchError
-from tritbench.git import GitError, git_bytes
+from tritbench.git import git, git_bytes, git_object
 from tritbench.report.runs import Run, parse_runs
 
 RUNS = "benchmarks/quantization_runs.csv"
@@ -33,10 +33,15 @@ class Revision:
     commit: str | None = None
 
     def read(self, path: str) -> bytes | None:
-        """A file's content, its path relative to the working directory; none where it is not."""
+        """A file's content, its path relative to the working directory; none where it is not.
+
+        Raises:
+            GitError: where git cannot look.
+        """
         if self.commit is None:
             return Path(path).read_bytes() if Path(path).is_file() else None
-        return _asked("show", f"{self.commit}:./{path}")
+        blob = git_object(f"{self.commit}:./{path}")
+        return None if blob is None else git_bytes("cat-file", "blob", blob)
 
     def text(self, path: str) -> str:
         """A file's content as text.
@@ -70,11 +75,12 @@ def find_revision(name: str) -> Revision:
     """A git revision, or a DVC experiment by its name.
 
     Raises:
+        GitError: where git cannot look.
         TritbenchError: where there is none of that name, or more than one experiment.
     """
-    commit = _asked("rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
+    commit = git_object(f"{name}^{{commit}}")
     if commit is not None:
-        return Revision(name, commit.decode().strip())
+        return Revision(name, commit)
     found = [revision for revision in experiments() if revision.name == name]
     if len(found) != 1:
         what = "experiments of that name; give its commit" if found else "commit or experiment"
@@ -84,8 +90,8 @@ def find_revision(name: str) -> Revision:
 
 def experiments() -> list[Revision]:
     """DVC's experiments in this repository, by name."""
-    listed = _asked("for-each-ref", "--format=%(objectname) %(refname)", EXPERIMENTS) or b""
-    refs = [line.split(" ", 1) for line in listed.decode().splitlines()]
+    listed = git("for-each-ref", "--format=%(objectname) %(refname)", EXPERIMENTS)
+    refs = [line.split(" ", 1) for line in listed.splitlines()]
     return [
         Revision(ref.rsplit("/", 1)[-1], commit)
         for commit, ref in refs
@@ -95,8 +101,10 @@ def experiments() -> list[Revision]:
 
 def commits_of_runs() -> list[Revision]:
     """The commits of HEAD's history that changed quantization_runs.csv, oldest first."""
-    lines = (_asked("log", "--reverse", "--format=%h %H", "--", RUNS) or b"").decode().split("\n")
-    return [Revision(*line.split()) for line in lines if line]
+    if git_object("HEAD") is None:
+        return []
+    lines = git("log", "--reverse", "--format=%h %H", "--", RUNS).splitlines()
+    return [Revision(*line.split()) for line in lines]
 
 
 def answers(revision: Revision, runs: Sequence[Run]) -> Answers | None:
@@ -134,11 +142,3 @@ def _cached(revision: Revision) -> bytes | None:
         return None
     content = path.read_bytes()
     return content if hashlib.md5(content).hexdigest() == digests[0] else None
-
-
-def _asked(*arguments: str) -> bytes | None:
-    """What git prints; none where it finds nothing."""
-    try:
-        return git_bytes(*arguments)
-    except GitError:
-        return None

@@ -77,8 +77,13 @@ def reference(start: str, name: str) -> str:
 
 
 def read_file(start: str, name: str, path: Path) -> str:
-    """A file that git holds, as an experiment left it."""
-    return git("show", f"{reference(start, name)}:{path}")
+    """A file as an experiment left it in git, its path relative to the working directory."""
+    return git("show", f"{reference(start, name)}:./{path}")
+
+
+def project_folder() -> str:
+    """The working directory's place in its repository, as `folder/`; empty where it is the root."""
+    return git("rev-parse", "--show-prefix")
 
 
 def use_this_python() -> None:

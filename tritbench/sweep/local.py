@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import json
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,12 +11,14 @@ from typing import Any
 import psutil
 from dvc.lock import LockError
 from dvc.repo import Repo, lock_repo
+from dvc_task.proc.process import ProcessInfo
 
-from tritbench.errors import last_lines
+from tritbench.errors import TritbenchError, last_lines
 from tritbench.sweep.experiments import Progress, finished
 from tritbench.sweep.plan import Point, Training, set_param, trainings
 
 POLL_SECONDS = 0.5
+WORKER = "queue-worker"  # the command of DVC that one runs
 LAST_LINES = 5  # that are shown of a point that failed
 AHEAD = 8  # points in the queue for each worker
 
@@ -32,8 +33,12 @@ def run(points: Sequence[Point], start: str, jobs: int, progress: Progress) -> N
         start: the commit that they start from.
         jobs: how many run at once.
         progress: is told of every point that ends.
+
+    Raises:
+        TritbenchError: where DVC cannot run experiments, before the first of them.
     """
     with Repo() as repo:
+        _check_cache(repo)
         lost: dict[str, str] = {}
         shared = trainings(points)
         needing = {training.name: {p.name for p in needs} for training, needs in shared}
@@ -127,17 +132,39 @@ def _remove(repo: Any, start: str, names: Sequence[str]) -> None:
             repo.experiments.remove(exp_names=present)
 
 
+def _check_cache(repo: Any) -> None:
+    # DVC writes this path into each experiment's configuration, by a library that writes ASCII.
+    path = repo.cache.local_cache_dir
+    if path and not path.isascii():
+        raise TritbenchError(
+            f"{path}: DVC runs queued experiments only where its cache has a path in ASCII; "
+            "move this repository, or `dvc cache dir --local FOLDER`"
+        )
+
+
 def _working(queue: Any) -> int:
     """How many workers' processes are there; asking the workers themselves takes a second."""
-    infos = [json.loads(f.read_text()) for f in Path(queue.wdir).glob("dvc-exp-worker-*.json")]
-    return sum(info["returncode"] is None and psutil.pid_exists(info["pid"]) for info in infos)
+    return sum(map(_is_worker, Path(queue.wdir).glob("dvc-exp-worker-*.json")))
+
+
+def _is_worker(record: Path) -> bool:
+    """Whether the process in a worker's record runs, and has not left its number to another one."""
+    try:
+        info = ProcessInfo.load(str(record))
+        return info.returncode is None and WORKER in psutil.Process(info.pid).cmdline()
+    except (OSError, ValueError, TypeError, psutil.Error):
+        return False
 
 
 def _log(queue: Any, rev: str) -> str:
-    info = queue.proc.get(rev)
-    text = Path(info.stdout).read_text(errors="replace") if info and info.stdout else ""
-    silent = "no output: its worker ended, or it failed before its first stage"
-    return last_lines(text, LAST_LINES) or silent
+    """The last lines of an experiment, or what its worker says of it where it has none itself."""
+    own = Path(queue.pid_dir) / rev / f"{rev}.out"
+    if own.is_file() and (text := last_lines(own.read_text(errors="replace"), LAST_LINES)):
+        return text
+    for result, entry in queue._iter_done_tasks():
+        if entry.stash_rev == rev and result.traceback:
+            return last_lines(str(result.traceback), LAST_LINES)
+    return f"no output: its worker ended (its log lies in {queue.wdir})"
 
 
 @contextlib.contextmanager

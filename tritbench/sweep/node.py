@@ -25,6 +25,7 @@ class Task:
         stages: of dvc.yaml, in order.
         changes: of parameters, as `key=value` in Hydra's grammar.
         git: URL of the repository to clone and to push the experiment to.
+        folder: of the project in the repository; empty where it is the whole.
         reference: the experiment's git reference; None where only its caches matter.
         remote: of DVC; None is the default one.
         run_cache: whether DVC's run cache goes to the remote.
@@ -35,6 +36,7 @@ class Task:
     stages: list[str]
     changes: list[str]
     git: str
+    folder: str
     reference: str | None
     remote: str | None
     run_cache: bool
@@ -68,19 +70,20 @@ def work(task: Task, *errors_before: str | None) -> str | None:
 
 def _run_in_clone(task: Task, home: Path, clone: Path) -> None:
     python = Path(sys.executable)
+    project = clone / task.folder
     environment = os.environ | {
         "PATH": f"{python.parent}{os.pathsep}{os.environ['PATH']}",
         "PYTHONPATH": str(home / "site"),  # before any tritbench that is installed
     }
 
     def run(*command: str) -> str:
-        return _run(*command, folder=clone, environment=environment)
+        return _run(*command, folder=project, environment=environment)
 
     def dvc(*arguments: str) -> str:
         return run(str(python), "-m", "dvc", *arguments)
 
-    run("git", "clone", "-q", "--no-checkout", str(home / "source"), ".")
-    run("git", "checkout", "-q", task.revision)
+    _run("git", "clone", "-q", "--no-checkout", str(home / "source"), ".", folder=clone)
+    _run("git", "checkout", "-q", task.revision, folder=clone)
     for key, value in (("user.name", "tritbench sweep"), ("user.email", "sweep@localhost")):
         run("git", "config", key, value)
     if task.reference and run("git", "ls-remote", task.git, task.reference):
@@ -88,7 +91,7 @@ def _run_in_clone(task: Task, home: Path, clone: Path) -> None:
     local = f"[cache]\n    dir = {home / 'cache'}\n"
     if task.remote:
         local += f"[core]\n    remote = {task.remote}\n"
-    (clone / ".dvc/config.local").write_text(local)
+    (project / ".dvc/config.local").write_text(local)
     changes = [part for change in task.changes for part in ("-S", change)]
     # Not --allow-missing: the folder `models` is there as soon as one network is, and `evaluate`
     # would miss those of stages that were skipped as unchanged. --pull brings just these stages'.
@@ -111,7 +114,7 @@ def _home(task: Task) -> Path:
             _run("git", "checkout", "-q", task.revision, folder=source)
             install = [sys.executable, "-m", "pip", "install", "-q", "--no-deps"]
             install += ["--no-build-isolation", "--target", str(home / "site"), "."]
-            _run(*install, folder=source)
+            _run(*install, folder=source / task.folder)
             (home / "ready").touch()
     return home
 

@@ -7,7 +7,7 @@ from typing import Any
 from tritbench.errors import TritbenchError
 from tritbench.git import git
 from tritbench.sweep import node
-from tritbench.sweep.experiments import Progress, reference
+from tritbench.sweep.experiments import Progress, project_folder, reference
 from tritbench.sweep.plan import Point, RayParams, Training, set_param, trainings
 
 POLL_SECONDS = 1.0
@@ -57,13 +57,14 @@ def run(points: Sequence[Point], start: str, settings: RayParams, progress: Prog
 def _run(
     ray: Any, points: Sequence[Point], start: str, settings: RayParams, progress: Progress
 ) -> None:
-    url = git_url(settings)
+    url, folder = git_url(settings), project_folder()
     work = ray.remote(num_cpus=settings.cpus, max_retries=settings.retries)(node.work)
 
     def task(item: Point | Training, ref: str | None) -> node.Task:
         changes = [set_param(key, value) for key, value in item.overrides.items()]
         share = ref is None or settings.run_cache
-        return node.Task(item.name, start, item.stages, changes, url, ref, settings.remote, share)
+        stages, remote = item.stages, settings.remote
+        return node.Task(item.name, start, stages, changes, url, folder, ref, remote, share)
 
     before: dict[str, list[Any]] = {point.name: [] for point in points}
     for training, needing in trainings(points):

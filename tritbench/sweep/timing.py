@@ -11,7 +11,7 @@ from tritbench.git import git
 from tritbench.measure.benchmark import measure_model
 from tritbench.measure.machine import fingerprint
 from tritbench.report.sweeps import SweepRow
-from tritbench.sweep.experiments import reference
+from tritbench.sweep.experiments import project_folder, reference
 from tritbench.sweep.plan import Point
 
 BATCH_SIZE = 1
@@ -40,10 +40,12 @@ def time_front(rows: list[SweepRow], points: Mapping[str, Point], start: str) ->
                 "fp32": Path(folder) / "fp32.safetensors",
                 mode: Path(folder) / f"{mode}.trit",
             }
-            kept = DVCFileSystem(".", rev=commits[row["point"]])
+            # The revision's root is that of the repository, where the project may be a folder.
+            kept = DVCFileSystem(".", rev=commits[row["point"]], subrepos=True)
+            project = project_folder()
             for path in paths.values():
-                kept.get_file(f"models/{model}/{path.name}", str(path))
-            kept.get(str(params.data.folder), folder, recursive=True)
+                kept.get_file(f"{project}models/{model}/{path.name}", str(path))
+            kept.get(f"{project}{params.data.folder}", folder, recursive=True)
             images = data.load(Path(folder) / params.data.name, params.data.validation, params.seed)
             result = measure_model(model, paths, images, settings, {}, dict.fromkeys(_ABOUT))
         timed = next(found for found in result.rows if found["mode"] == mode)
