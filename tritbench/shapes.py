@@ -18,12 +18,24 @@ def row_length(layer: Layer) -> int:
 
 
 def check_chain(layers: list[Layer], image: Shape, classes: int) -> list[Shape]:
-    """Follow one image through the network.
+    """Follow one image through a classifier: `follow`, and the last shape must be [classes].
+
+    Raises:
+        TritbenchError: as `follow`, or naming what the network gives instead.
+    """
+    shapes = follow(layers, image)
+    if shapes[-1:] != [(classes,)]:
+        given = list(shapes[-1] if shapes else image)
+        raise TritbenchError(f"the network gives {given}, expected [{classes}], its classes")
+    return shapes
+
+
+def follow(layers: list[Layer], image: Shape) -> list[Shape]:
+    """Follow one image through a chain of layers.
 
     Args:
         layers: as a .trit file describes them, or `tritbench.models.describe`.
         image: [channels, height, width].
-        classes: logits that the last layer is to give.
 
     Returns:
         the shape of each layer's output.
@@ -40,8 +52,6 @@ def check_chain(layers: list[Layer], image: Shape, classes: int) -> list[Shape]:
             _check_size(name, following)
         shape = following
         shapes.append(shape)
-    if shape != (classes,):
-        raise TritbenchError(f"the network gives {list(shape)}, expected [{classes}], its classes")
     return shapes
 
 

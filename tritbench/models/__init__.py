@@ -1,7 +1,7 @@
 """Networks as chains of layers: the built-in ones, a user's own, and their FP32 checkpoints."""
 
 from tritbench.models.built_in import BUILT_IN, build
-from tritbench.models.check import check_network
+from tritbench.models.check import check_layers, check_network
 from tritbench.models.checkpoint import Checkpoint, InputSpec, load_checkpoint, save_checkpoint
 from tritbench.models.description import describe, from_layers, weight_layers
 
@@ -10,6 +10,7 @@ __all__ = [
     "Checkpoint",
     "InputSpec",
     "build",
+    "check_layers",
     "check_network",
     "describe",
     "from_layers",

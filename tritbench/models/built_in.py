@@ -82,10 +82,10 @@ def build(
         model = make(shape, classes, **arguments)
     except TritbenchError:
         raise
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise TritbenchError(f"model.{name} = {dict(settings)}: {error}") from None
-    check_network(model, name, shape, classes)
-    return model
+    except Exception as error:  # a user's function may raise anything
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise TritbenchError(f"model.{name} = {dict(settings)}: {reason}") from None
+    return check_network(model, f"model.{name}", shape, classes)
 
 
 def _size(shape: tuple[int, int, int]) -> int:
@@ -98,5 +98,6 @@ def _import(key: str, reference: str) -> Callable[..., nn.Sequential]:
         sys.path.insert(0, "")  # a user's module lies in the repository, where stages run
     try:
         return getattr(importlib.import_module(module), function)  # type: ignore[no-any-return]
-    except (ImportError, AttributeError) as error:
-        raise TritbenchError(f"{key} = {reference!r}: {error}") from None
+    except Exception as error:  # whatever a user's module does when it is imported
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise TritbenchError(f"{key} = {reference!r}: {reason}") from None

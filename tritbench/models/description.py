@@ -1,9 +1,23 @@
 """A network as a list of layers in plain JSON, and back."""
 
 from torch import nn
+from torch.nn.utils import parametrize
 
 from tritbench.errors import TritbenchError
 from tritbench.shapes import Layer
+
+TYPES = (
+    nn.Linear,
+    nn.Conv2d,
+    nn.BatchNorm1d,
+    nn.BatchNorm2d,
+    nn.ReLU,
+    nn.MaxPool2d,
+    nn.AvgPool2d,
+    nn.Dropout,
+    nn.Flatten,
+)
+ALLOWED = "Linear, Conv2d, BatchNorm, ReLU, MaxPool2d, AvgPool2d, Dropout or Flatten"
 
 
 def describe(model: nn.Sequential) -> list[Layer]:
@@ -38,10 +52,11 @@ def weight_layers(model: nn.Sequential) -> dict[str, nn.Linear | nn.Conv2d]:
 
 
 def _pair(value: int | tuple[int, ...]) -> list[int]:
-    return [value, value] if isinstance(value, int) else list(value)
+    return [value, value] if isinstance(value, int) else [value[0], value[-1]]
 
 
 def _describe_layer(module: nn.Module) -> Layer:
+    _check_type(module)
     match module:
         case nn.Linear():
             return {
@@ -56,7 +71,12 @@ def _describe_layer(module: nn.Module) -> Layer:
             if not module.track_running_stats or not module.affine:
                 raise TritbenchError(f"{module}: expected running statistics and affine")
             kind = "batchnorm2d" if isinstance(module, nn.BatchNorm2d) else "batchnorm1d"
-            return {"type": kind, "features": module.num_features, "eps": module.eps}
+            return {
+                "type": kind,
+                "features": module.num_features,
+                "eps": module.eps,
+                "momentum": module.momentum,
+            }
         case nn.ReLU():
             return {"type": "relu"}
         case nn.MaxPool2d():
@@ -74,8 +94,22 @@ def _describe_layer(module: nn.Module) -> Layer:
             if (module.start_dim, module.end_dim) != (1, -1):
                 raise TritbenchError(f"{module}: expected start_dim=1, end_dim=-1")
             return {"type": "flatten"}
-    allowed = "Linear, Conv2d, BatchNorm, ReLU, MaxPool2d, AvgPool2d, Dropout or Flatten"
-    raise TritbenchError(f"{type(module).__name__}: expected {allowed}")
+    raise AssertionError(f"{type(module)} stands in TYPES")
+
+
+def _check_type(module: nn.Module) -> None:
+    """Only the types themselves: what a subclass or a hook adds, a description would drop."""
+    found = type(module).__name__
+    if parametrize.is_parametrized(module):
+        raise TritbenchError(f"{found}: expected no parametrization (weight_norm or the like)")
+    if type(module) not in TYPES:
+        base = next((t.__name__ for t in TYPES if isinstance(module, t)), None)
+        expected = ALLOWED if base is None else f"{base} itself, not a subclass of it"
+        raise TritbenchError(f"{found}: expected {expected}")
+    if "forward" in vars(module):
+        raise TritbenchError(f"{found} has a forward of its own: expected that of nn.{found}")
+    if module._forward_pre_hooks or module._forward_hooks or module._backward_hooks:
+        raise TritbenchError(f"{found} has hooks (weight_norm or the like): expected none")
 
 
 def _describe_conv(module: nn.Conv2d) -> Layer:
@@ -105,9 +139,9 @@ def _make_layer(layer: Layer) -> nn.Module:
             kernel, stride, padding = (tuple(layer[k]) for k in ("kernel", "stride", "padding"))
             return nn.Conv2d(layer["in"], layer["out"], kernel, stride, padding, bias=layer["bias"])
         case "batchnorm1d":
-            return nn.BatchNorm1d(layer["features"], eps=layer["eps"])
+            return nn.BatchNorm1d(layer["features"], layer["eps"], layer["momentum"])
         case "batchnorm2d":
-            return nn.BatchNorm2d(layer["features"], eps=layer["eps"])
+            return nn.BatchNorm2d(layer["features"], layer["eps"], layer["momentum"])
         case "relu":
             return nn.ReLU()
         case "maxpool2d":

@@ -9,7 +9,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from tritbench.models import InputSpec, weight_layers
+from tritbench.models import InputSpec, check_layers, weight_layers
 from tritbench.params import PtqParams, QuantizeParams
 from tritbench.quantize import rounding
 from tritbench.quantize.gptq import descend, exhaustive, gptq, least_squares, output_error
@@ -130,8 +130,9 @@ def quantize_ptq(
         ptq: method, and which corrections follow it.
 
     Raises:
-        TritbenchError: naming a weight that is not finite.
+        TritbenchError: naming a layer that cannot be packed, or a weight that is not finite.
     """
+    check_layers(model)
     float_model = copy.deepcopy(model).eval()
     model = copy.deepcopy(float_model)
     layers = weight_layers(model)

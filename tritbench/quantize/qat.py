@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from tritbench.data import Images
-from tritbench.models import InputSpec, describe, weight_layers
+from tritbench.models import InputSpec, check_layers, describe, weight_layers
 from tritbench.params import PtqParams, QatParams, QuantizeParams
 from tritbench.quantize.fake import FakeQuantize, LearnedStep, StraightThrough, TrainedScales
 from tritbench.quantize.ptq import quantize_ptq, search_layer
@@ -59,6 +59,7 @@ def train_qat(
     Raises:
         TritbenchError: naming a weight that is not finite, or as `fit`.
     """
+    check_layers(model)
     student = copy.deepcopy(model)
     if qat.start != "fp32" and qat.start != "scratch":
         ptq = PtqParams(method=qat.start, calibration={}, bias_correction=True, batchnorm=True)
