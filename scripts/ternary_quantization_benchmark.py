@@ -115,14 +115,14 @@ def benchmark(params: Params, name: str, output: Path, folder: Path, device: str
 
     network = models.build(name, params.model[name], spec.shape, len(dataset.classes), params.seed)
     train.fit(network, dataset.train, dataset.validation, spec, recipe, label=f"{name} fp32")
-    made = provenance(dataset, params, name, "train")
+    made = provenance(dataset, params, name, recipe.precision, "train")
     models.save_checkpoint(paths["fp32"], models.Checkpoint(network, spec, dataset.classes, made))
     measure("fp32")
 
     images = data.calibration_images(dataset, params.ptq.calibration[name], params.seed)
     quantized = quantize_ptq(network, images, spec, params.quantize, params.ptq)
     paths["ptq"] = folder / "ptq.trit"
-    made = provenance(dataset, params, name, "train", "quantize", "ptq")
+    made = provenance(dataset, params, name, recipe.precision, "train", "quantize", "ptq")
     half = half_arrays(quantized, spec, dataset.validation.pixels)
     codec = params.packing.codec
     save_trit(paths["ptq"], quantized, spec, dataset.classes, made, codec, half)
@@ -140,7 +140,7 @@ def benchmark(params: Params, name: str, output: Path, folder: Path, device: str
         label=f"{name} qat",
     )
     paths["qat"] = folder / "qat.trit"
-    made = provenance(dataset, params, name, "train", "quantize", "qat")
+    made = provenance(dataset, params, name, recipe.precision, "train", "quantize", "qat")
     half = half_arrays(quantized, spec, dataset.validation.pixels)
     save_trit(paths["qat"], quantized, spec, dataset.classes, made, codec, half)
     measure("qat")

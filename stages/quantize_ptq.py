@@ -8,7 +8,7 @@ from tritbench import data, models, train
 from tritbench.errors import reported
 from tritbench.packing import save_trit
 from tritbench.params import load_params
-from tritbench.provenance import provenance
+from tritbench.provenance import precision_of, provenance
 from tritbench.quantize import quantize_ptq
 from tritbench.runtime.half import half_arrays
 
@@ -27,7 +27,8 @@ def main(name: str) -> None:
     )
     seconds = time.perf_counter() - start
     path = folder / "ptq.trit"
-    about = provenance(dataset, params, name, "train", "quantize", "ptq")
+    precision = precision_of(checkpoint.provenance)
+    about = provenance(dataset, params, name, precision, "train", "quantize", "ptq")
     half = half_arrays(quantized, checkpoint.input, dataset.validation.pixels)
     codec = params.packing.codec
     save_trit(path, quantized, checkpoint.input, checkpoint.classes, about, codec, half)

@@ -20,18 +20,19 @@ def main(name: str) -> None:
     spec = models.InputSpec(dataset.image_shape, dataset.mean, dataset.std)
     classes = dataset.classes
     network = models.build(name, params.model[name], spec.shape, len(classes), params.seed)
+    recipe = train.recipe(params, name, device)
     curve = train.fit(
         network,
         dataset.train,
         dataset.validation,
         spec,
-        train.recipe(params, name, device),
+        recipe,
         label=f"train_fp32 {name}",
     )
     if parallel.group().rank > 0:
         return  # the first process writes
     path = Path("models") / name / "fp32.safetensors"
-    about = provenance(dataset, params, name, "train")
+    about = provenance(dataset, params, name, recipe.precision, "train")
     models.save_checkpoint(path, models.Checkpoint(network, spec, classes, about))
     write_atomic(Path("benchmarks/training") / name / "fp32.csv", train.curve_csv(curve))
     accuracy = curve[-1].val_accuracy

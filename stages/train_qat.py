@@ -26,6 +26,7 @@ def main(name: str) -> None:
     if params.qat.start == "scratch":
         shape, classes = checkpoint.input.shape, len(checkpoint.classes)
         network = models.build(name, params.model[name], shape, classes, params.seed)
+    recipe = train.qat_recipe(params, name, device)
     quantized, curve = train_qat(
         network,
         dataset.train,
@@ -33,14 +34,14 @@ def main(name: str) -> None:
         checkpoint.input,
         params.quantize,
         params.qat,
-        train.qat_recipe(params, name, device),
+        recipe,
         teacher=checkpoint.model,
         label=f"train_qat {name}",
     )
     if parallel.group().rank > 0:
         return  # the first process writes
     path = folder / "qat.trit"
-    about = provenance(dataset, params, name, "train", "quantize", "qat")
+    about = provenance(dataset, params, name, recipe.precision, "train", "quantize", "qat")
     half = half_arrays(quantized, checkpoint.input, dataset.validation.pixels)
     codec = params.packing.codec
     save_trit(path, quantized, checkpoint.input, checkpoint.classes, about, codec, half)

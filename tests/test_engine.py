@@ -98,6 +98,7 @@ def engine(net, isa="auto", mode="int8", threads=1):
     return runtime.from_packed(net, threads, isa, mode)
 
 
+@pytest.mark.isa
 @pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize("name", NETWORKS)
 def test_int8_equals_the_integer_reference(name, isa):
@@ -111,6 +112,7 @@ def test_int8_equals_the_integer_reference(name, isa):
         same_bits(model(floats), integer.logits(net, floats))
 
 
+@pytest.mark.isa
 @pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize("name", NETWORKS)
 def test_exact_equals_float64(name, isa):
@@ -207,6 +209,7 @@ def test_a_row_longer_than_32_bits_allow_is_summed_in_pieces(isa):
     same_bits(engine(net, isa)(images), integer.logits(net, images))
 
 
+@pytest.mark.isa
 def test_threads_give_the_same_bits():
     random = np.random.default_rng(0)
     net = network(
@@ -237,6 +240,7 @@ def test_one_model_serves_several_threads():
             same_bits(result, expected)
 
 
+@pytest.mark.isa
 def test_what_comes_in_decides_what_comes_out():
     random = np.random.default_rng(0)
     model = engine(NETWORKS["mlp"](random))

@@ -111,6 +111,7 @@ def test_gptq_never_has_more_output_error_than_threshold(granularity, threshold)
     assert error(layer, better).sum() < 0.7 * error(layer, plain).sum()
 
 
+@pytest.mark.isa
 def test_descent_has_less_output_error_than_gptq():
     layer = layer_of(linear(), correlated())
     gptq_error = error(layer, ptq.METHODS["gptq"].quantize(layer, settings("auto"))).sum()
@@ -240,6 +241,7 @@ def images(count=256):
     return torch.randint(0, 256, (count, 1, 4, 4), generator=generator(), dtype=torch.uint8)
 
 
+@pytest.mark.isa
 @pytest.mark.parametrize("name", list(ptq.METHODS))
 def test_every_method_is_deterministic_and_holds_what_it_dequantizes(name):
     first = quantize_ptq(network(), images(), SPEC, settings(), method(name))

@@ -157,6 +157,7 @@ def network():
     return nn.Sequential(nn.Flatten(), nn.Linear(16, 8), nn.ReLU(), nn.Linear(8, 2))
 
 
+@pytest.mark.isa
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_learns_and_gives_the_same_bits_again(name):
     images = toys()
@@ -207,6 +208,7 @@ def convolution():
     return nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(64, 2))
 
 
+@pytest.mark.isa
 @pytest.mark.parametrize("name", METHODS)
 def test_a_first_convolution_keeps_the_trits_of_ptqs_search_while_its_scales_learn(name):
     images, model = toys(), convolution()

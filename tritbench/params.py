@@ -91,7 +91,7 @@ class TrainParams(Section):
     epochs: dict[Name, Count]
     flip: dict[Name, bool]
     label_smoothing: dict[Name, Share]
-    precision: dict[Name, Literal["float32", "bfloat16"]]
+    precision: dict[Name, Literal["auto", "float32", "bfloat16"]]
     batch_size: Annotated[int, Field(ge=2)]
     learning_rate: Positive
     weight_decay: NotNegative

@@ -10,13 +10,17 @@ import torch
 from tritbench import __version__
 from tritbench.data import Dataset
 from tritbench.params import Params
+from tritbench.precision import Precision
 
 
-def provenance(dataset: Dataset, params: Params, model: str, *sections: str) -> dict[str, Any]:
+def provenance(
+    dataset: Dataset, params: Params, model: str, precision: Precision, *sections: str
+) -> dict[str, Any]:
     """Data set, parameters and versions that made an artifact, in plain JSON.
 
     Only what the artifact depends on: no time, no revision, no other model's settings, so that
-    the same parameters give the same bytes.
+    the same parameters give the same bytes. `precision` is what training multiplied in; float32
+    is not written down, since the smallest files have no room.
     """
     used: dict[str, Any] = {"seed": params.seed, "data": {"validation": params.data.validation}}
     used["model"] = params.model[model]
@@ -33,8 +37,14 @@ def provenance(dataset: Dataset, params: Params, model: str, *sections: str) -> 
     return {
         "dataset": dataset.name,
         "sha256": _digest(dataset.sha256),
+        **({} if precision == "float32" else {"precision": precision}),
         "recipe": {"model": model, "params": used, "versions": versions},
     }
+
+
+def precision_of(provenance: Mapping[str, Any]) -> Precision:
+    """What training multiplied in, of an artifact with this provenance."""
+    return "bfloat16" if provenance.get("precision") == "bfloat16" else "float32"
 
 
 def _digest(sha256: Mapping[str, str]) -> str:

@@ -20,6 +20,7 @@ from tritbench.data import Images
 from tritbench.errors import TritbenchError
 from tritbench.models import InputSpec
 from tritbench.params import Params
+from tritbench.precision import Precision, choose
 
 EVALUATION_BATCH = 1000
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of mallopt(3)
@@ -36,7 +37,7 @@ class Recipe:
     warmup: float = 0.1
     flip: bool = False
     label_smoothing: float = 0.0
-    precision: str = "float32"
+    precision: Precision = "float32"
     distill: float = 0.0
     device: str = "cpu"
     seed: int = 0
@@ -64,7 +65,7 @@ def recipe(params: Params, model: str, device: str) -> Recipe:
         warmup=train.warmup,
         flip=train.flip[model],
         label_smoothing=train.label_smoothing[model],
-        precision=train.precision[model],
+        precision=choose(train.precision[model], device),
         device=device,
         seed=params.seed,
     )

@@ -29,6 +29,7 @@ from tritbench.measure.storage import Storage, float_storage, ternary_storage
 from tritbench.models import load_checkpoint, weight_layers
 from tritbench.packing import load_trit
 from tritbench.params import EvaluateParams, PeerName
+from tritbench.provenance import precision_of
 
 REFERENCE = "reference"
 
@@ -113,6 +114,7 @@ def measure_model(
             "reference_accuracy": None,
             "engine_accuracy_delta": None,
             "method": key if key in peers else methods.get(key, ""),
+            "precision": _precision(paths.get(key, paths["fp32"])),
         }
     for mode, model in references.items():
         reference = score(predict(model, test.pixels, str(paths[mode])), test.labels).accuracy
@@ -242,6 +244,12 @@ def _latency(name: str, taken: Mapping[str, Latency], has_reference: bool) -> Ro
         "speedup_high": high,
         "reference_latency_s": taken[REFERENCE].median_s if has_reference else None,
     }
+
+
+def _precision(path: Path) -> str:
+    """What training multiplied in."""
+    read = load_trit if path.suffix == ".trit" else load_checkpoint
+    return precision_of(read(path).provenance)
 
 
 def stored(path: Path) -> Storage:

@@ -49,6 +49,7 @@ COLUMNS = (
     "engine_accuracy_delta",
     "reference_latency_s",
     "method",
+    "precision",
     "threads",
     "dataset",
     "seed",

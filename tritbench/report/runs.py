@@ -27,7 +27,7 @@ MACHINE_KEYS = ("id", "cpu", "cores", "isa", "python", "torch")
 LATER = {
     *("test_loss", "ece", "mcnemar_p", "flips_lost", "flips_won", "latency_iqr_s", "latency_p99_s"),
     *("speedup_low", "speedup_high", "disturbed", "peak_memory_bytes", "entropy_bits", "method"),
-    *("joules_per_image", "bits_per_weight", "zeros", "agreement"),
+    *("joules_per_image", "bits_per_weight", "zeros", "agreement", "precision"),
 }
 
 
@@ -69,6 +69,7 @@ class Run:
     bits_per_weight: float | None
     zeros: float | None
     method: str
+    precision: str
     threads: int
     dataset: str
     seed: int
@@ -267,6 +268,7 @@ def _run(row: CsvRow) -> Run:
         bits_per_weight=positive("bits_per_weight"),
         zeros=share("zeros"),
         method=row.text("method") if row.has("method") else "",
+        precision=row.text("precision") if row.has("precision") else "",
         threads=row.integer("threads", 1),
         dataset=row.text("dataset"),
         seed=row.integer("seed"),

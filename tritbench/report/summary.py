@@ -149,10 +149,16 @@ def provenance(runs: Sequence[Run], machine: Machine, engine: str) -> list[tuple
     """What the figures hold for: name and value of each circumstance."""
     run = runs[0]
     methods = {MODE_NAMES[r.mode]: r.method for r in runs if r.method}
+    trained = {r.model: r.precision for r in runs if r.precision}
     return [
         ("Data set", run.dataset),
         ("Machine", machine.text),
         ("Methods", ", ".join(f"{mode} {method}" for mode, method in methods.items())),
+        *(
+            [("Trained in", ", ".join(" ".join(pair) for pair in trained.items()))]
+            if trained
+            else []
+        ),
         ("Threads", str(run.threads)),
         ("Ternary engine", engine),
         ("Seed", str(run.seed)),

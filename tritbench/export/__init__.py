@@ -1,1 +1,0 @@
-"""From a packed network to the formats of other programs."""
