@@ -1,6 +1,6 @@
 """One measurement of the comparison of methods; methods/dvc.yaml says which there are.
 
-python methods/measure.py fp32 MODEL | ptq MODEL METHOD | sweep MODEL | qat MODEL METHOD
+python -m methods.measure ptq MODEL METHOD | sweep MODEL | qat MODEL METHOD
 """
 
 import csv
@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from methods.baseline import SEEDS, checkpoint_path, load
 from tritbench import data, models, train
 from tritbench.data import Dataset, Images
 from tritbench.errors import TritbenchError, reported
@@ -21,29 +22,9 @@ from tritbench.files import write_atomic
 from tritbench.params import Params, load_params
 from tritbench.quantize import Quantized, quantize_ptq, train_qat
 
-SEEDS = range(5)
 THRESHOLDS = [round(0.1 * step, 1) for step in range(2, 11)]
 SWEPT = ("threshold", "optimal", "gptq")
 BATCH = 1000
-
-
-def fp32(params: Params, name: str) -> str:
-    """Train a network with every seed; returns where they are."""
-    device = train.use_device(params.train.device, params.train.threads)
-    for seed in SEEDS:
-        params = params.model_copy(update={"seed": seed})
-        dataset = load(params)
-        spec = models.InputSpec(dataset.image_shape, dataset.mean, dataset.std)
-        classes = dataset.classes
-        network = models.build(name, params.model[name], spec.shape, len(classes), seed)
-        recipe = train.recipe(params, name, device)
-        label = f"{name} fp32 {seed}"
-        start = time.perf_counter()
-        train.fit(network, dataset.train, dataset.validation, spec, recipe, label=label)
-        about = {"seconds": time.perf_counter() - start}
-        path = checkpoint_path(name, seed)
-        models.save_checkpoint(path, models.Checkpoint(network, spec, classes, about))
-    return str(path.parent)
 
 
 def ptq(params: Params, name: str, method: str) -> str:
@@ -112,16 +93,6 @@ def qat(params: Params, name: str, method: str) -> str:
     return write(f"qat/{name}-{method}", rows)
 
 
-def load(params: Params) -> Dataset:
-    """The data set, split by the seed."""
-    return data.load(params.data.folder, params.data.validation, params.seed)
-
-
-def checkpoint_path(name: str, seed: int) -> Path:
-    """Where a float network is."""
-    return Path(f"methods/fp32/{name}/{seed}.safetensors")
-
-
 def row(
     seed: int,
     quantized: Quantized,
@@ -163,7 +134,7 @@ def write(name: str, rows: Iterable[Mapping[str, Any]]) -> str:
     return f"{path}: {len(rows)} rows, test accuracy {means[0]:.2%}, {means[1]:.1f} s each"
 
 
-MEASUREMENTS: dict[str, Callable[..., str]] = {"fp32": fp32, "ptq": ptq, "sweep": sweep, "qat": qat}
+MEASUREMENTS: dict[str, Callable[..., str]] = {"ptq": ptq, "sweep": sweep, "qat": qat}
 
 
 def main() -> None:

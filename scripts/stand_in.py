@@ -1,7 +1,7 @@
 """Stands in for any stage: its outputs at once, as text that differs where parameters do.
 
 For what is about DVC and not about networks. `scripts/sweep_overhead.py` and tests copy it over
-the files in `stages`.
+the files in `stages`, but not `inputs.py`.
 """
 
 import json

@@ -11,11 +11,11 @@ import torch
 from networks import CLASSES, SETTINGS, images, quantized, spec
 
 from tritbench.errors import TritbenchError
+from tritbench.export.gguf import BLOCK, TYPES, blocks, export_gguf
+from tritbench.export.npz import export_t81
+from tritbench.export.onnx import export_onnx
 from tritbench.packing import PackedLayer, read_trit, trit_bytes
 from tritbench.packing.dequantize import weights
-from tritbench.packing.export_gguf import BLOCK, TYPES, blocks, export_gguf
-from tritbench.packing.export_onnx import export_onnx
-from tritbench.packing.export_t81 import export_t81
 from tritbench.packing.t81 import unpack_dense_matrix
 from tritbench.runtime.reference import from_network
 

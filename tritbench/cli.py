@@ -1,7 +1,6 @@
 """The `tritbench` command. `run` is what `make benchmark` calls: the pipeline, then its table."""
 
 import argparse
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +8,6 @@ from typing import Any
 
 from tritbench.errors import EXIT_NO_SOURCE, TritbenchError, reported
 from tritbench.git import check_repository
-from tritbench.measure.machine import fingerprint
 from tritbench.params import load_params, read_preset
 from tritbench.report.runs import read_runs
 from tritbench.report.summary import table_text
@@ -123,8 +121,7 @@ def run(preset: str | None = None) -> None:
     """Reproduce the pipeline in the working directory and print the result.
 
     Where no source has the data set, the embedded one is used instead, as a changed parameter.
-    Latencies that another machine took are measured again on this one. A preset changes
-    params.yaml, as `dvc exp run -S` does.
+    A preset changes params.yaml, as `dvc exp run -S` does.
 
     Raises:
         TritbenchError: for wrong parameters, outside of a git repository, or where a stage failed.
@@ -142,11 +139,6 @@ def run(preset: str | None = None) -> None:
             file=sys.stderr,
         )
         if not _dvc("exp", "run", "-S", "data.dataset=embedded"):
-            raise TritbenchError("the pipeline stopped; the lines above say why")
-    taken_on = json.loads((BENCHMARKS / "latency.json").read_text())["machine"]["id"]
-    if taken_on != fingerprint()["id"]:
-        print(f"tritbench: latencies are of another machine ({taken_on}); measuring them here")
-        if not (_dvc("repro", "--force", "--single-item", "evaluate") and _dvc("repro")):
             raise TritbenchError("the pipeline stopped; the lines above say why")
     print(table_text(read_runs(BENCHMARKS / "quantization_runs.csv", load_params().models)))
     print(f"The report: {BENCHMARKS / 'report.html'}")

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
+from tritbench.export.gguf import export_gguf
+from tritbench.export.npz import export_t81
+from tritbench.export.onnx import export_onnx
 from tritbench.packing import load_trit
-from tritbench.packing.export_gguf import export_gguf
-from tritbench.packing.export_onnx import export_onnx
-from tritbench.packing.export_t81 import export_t81
 
 
 def run(path: Path, gguf: Path | None, gguf_type: str, onnx: Path | None, t81: Path | None) -> None:

@@ -102,7 +102,7 @@ class Training:
     @property
     def stages(self) -> list[str]:
         """The stages that bring it into DVC's cache."""
-        return ["download", f"train_fp32@{self.model}"]
+        return ["inputs", "download", f"train_fp32@{self.model}"]
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ class Point:
         per_model = [
             f"{stage}@{model}" for model in self.params.models for stage in ("train_fp32", *wanted)
         ]
-        return ["download", *per_model, "evaluate"]
+        return ["inputs", "download", *per_model, "evaluate"]
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""From a packed network to the formats of other programs."""
