@@ -57,7 +57,7 @@ def main() -> None:
     methods = {"ptq": params.ptq.method, "qat": params.qat.method}
     rows: list[Row] = []
     peers: list[Row] = []
-    absent: list[dict[str, str]] = []
+    absent: dict[str, dict[str, str]] = {}
     classes: list[Row] = []
     predictions: dict[str, np.ndarray] = {"labels": dataset.test.labels.numpy()}
     confusions = ["model,mode,actual,predicted,count"]
@@ -74,9 +74,7 @@ def main() -> None:
         )
         rows += result.rows
         peers += result.peers
-        absent += [
-            {"model": name, "peer": peer, "reason": why} for peer, why in result.absent.items()
-        ]
+        absent |= {name: result.absent} if result.absent else {}
         classes += result.classes
         for mode, logits in result.test_logits.items():
             predictions[f"{name}.{mode}"] = logits.numpy()

@@ -80,7 +80,7 @@ def write_inputs(folder: Path, models: tuple[str, ...] = MODELS) -> Path:
     write_csv(folder / "confusion.csv", confusion)
     machine = dict(id="m1", cpu="Some CPU", cores=4, isa="AVX2", python="3.11", torch="2.13")
     about = {"machine": machine, "engine": ENGINE, "energy": "no <RAPL> here"}
-    about["absent_peers"] = [{"model": models[0], "peer": "ggml", "reason": "not <installed>"}]
+    about["absent_peers"] = {models[0]: {"ggml": "not <installed>"}}
     (folder / "latency.json").write_text(json.dumps(about))
     return folder
 

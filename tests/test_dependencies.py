@@ -1,6 +1,7 @@
 """The `deps` of dvc.yaml and methods/dvc.yaml against what the stages' code imports."""
 
 import ast
+import subprocess
 from functools import cache
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 from ruamel.yaml import YAML
 
 ROOT = Path(__file__).parents[1]
+REPORT = ROOT / "stages/report.py"
 # They take minutes at most and import nearly all of what they name: whole folders do for them.
 QUICK = {"evaluate", "report", "table"}
 
@@ -42,6 +44,14 @@ def test_a_stage_depends_on_no_code_that_it_does_not_import(script, deps, stage,
         assert not files or files & code, f"{stage} imports nothing of {dep}"
         if stage not in QUICK:
             assert files <= code, f"{stage}: {dep} holds what it does not import: name files"
+
+
+def test_a_checkout_has_the_same_line_ends_everywhere(tmp_path):
+    """DVC hashes dependencies as they lie there, also where git is told to write CRLF."""
+    clone = ["git", "clone", "-q", "-c", "core.autocrlf=true", ROOT, tmp_path / "clone"]
+    subprocess.run(clone, check=True)
+    code = [tmp_path / "clone" / file.relative_to(ROOT) for file in imported(REPORT)]
+    assert not [file for file in code if file.exists() and b"\r\n" in file.read_bytes()]
 
 
 def python_files(path):

@@ -37,7 +37,8 @@ def row(**changes):
     floats = ("accuracy", "latency", "test_", "speedup", "compression", "zeros")
     floats += ("agreement", "reference", "engine", "ece", "mcnemar", "entropy", "joules")
     values = {key: 0.123456789 if key.startswith(floats) else 7 for key in COLUMNS}
-    return values | {"model": "mlp", "mode": "ptq", "batch_size": 1} | changes
+    names = {"model": "mlp", "mode": "ptq", "batch_size": 1, "dataset": "toys", "machine": "m1"}
+    return values | names | changes
 
 
 def test_a_score_has_its_wilson_interval_and_cross_entropy():
@@ -226,20 +227,22 @@ def test_dvcs_tables_show_a_few_rounded_figures_of_the_first_batch_size():
         row(mode="qat", test_accuracy=0.9, latency_s=None, speedup=None, bytes=1630),
     ]
     assert brief_metrics(rows) == {
-        "mlp": {
-            "fp32": {"acc": 89.72, "us": 16.6},
-            "ptq": {"acc": 89.64, "bytes": 1630, "us": 0.628, "faster": 26.4},
-            "qat": {"acc": 90.0, "bytes": 1630},
+        "toys": {
+            "mlp": {
+                "fp32": {"acc": 89.72, "us": {"m1": 16.6}},
+                "ptq": {"acc": 89.64, "bytes": 1630, "us": {"m1": 0.628}, "faster": {"m1": 26.4}},
+                "qat": {"acc": 90.0, "bytes": 1630},
+            }
         }
     }
 
 
 def test_metrics_are_nested_by_model_and_mode_with_timings_apart():
     metrics = metrics_json([row(), row(batch_size=128), row(mode="fp32", zeros=None)])
-    assert metrics["accuracy"]["mlp"]["ptq"]["test_accuracy"] == 0.12346
-    assert "zeros" not in metrics["storage"]["mlp"]["fp32"]
+    assert metrics["accuracy"]["toys"]["mlp"]["ptq"]["test_accuracy"] == 0.12346
+    assert "zeros" not in metrics["storage"]["toys"]["mlp"]["fp32"]
     assert set(metrics["latency"]["mlp"]["ptq"]) == {"batch_1", "batch_128"}
-    assert "latency_s" not in metrics["accuracy"]["mlp"]["ptq"]
+    assert "latency_s" not in metrics["accuracy"]["toys"]["mlp"]["ptq"]
 
 
 def test_two_processes_may_append_at_the_same_time(tmp_path):

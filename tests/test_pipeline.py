@@ -97,7 +97,8 @@ def artifacts(folder):
     names = ["fp32.safetensors", "ptq.trit", "qat.trit"]
     metrics = ["accuracy", "storage"]
     return [sha256(folder / "models/linear" / name) for name in names] + [
-        json.loads((folder / f"benchmarks/{name}.json").read_text())["linear"] for name in metrics
+        json.loads((folder / f"benchmarks/{name}.json").read_text())["toys"]["linear"]
+        for name in metrics
     ]
 
 
@@ -325,11 +326,12 @@ def test_dvcs_tables_are_short(clean):
     run(clean, "dvc", "exp", "run", "-S", "packing.codec=entropy")
     diff = json.loads(dvc(clean, "metrics", "diff", "--json"))
     assert set(diff) == {"benchmarks/metrics.json"}
-    assert {"linear.ptq.bytes", "mlp.qat.bytes"} <= set(diff["benchmarks/metrics.json"])
+    assert {"toys.linear.ptq.bytes", "toys.mlp.qat.bytes"} <= set(diff["benchmarks/metrics.json"])
     shown = json.loads(dvc(clean, "metrics", "show", "--json"))[""]["data"]
+    assert "WARNING" not in dvc(clean, "plots", "show")
     names = {
         f"{mode}.{name}"
-        for mode, metrics in shown["benchmarks/metrics.json"]["data"]["linear"].items()
+        for mode, metrics in shown["benchmarks/metrics.json"]["data"]["toys"]["linear"].items()
         for name in metrics
     }
     ternary = {f"{mode}.{name}" for mode in ("ptq", "qat") for name in ("acc", "bytes", "us")}

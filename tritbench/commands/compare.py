@@ -32,6 +32,12 @@ def run(first: str, second: str | None) -> None:
             f"{before.name} is of {datasets[0]}, {after.name} of {datasets[1]}: expected results "
             "on one data set"
         )
+    if before.images != after.images:
+        raise TritbenchError(
+            f"{datasets[0]} is not the same in both: {before.name} has {sum(before.images)} test "
+            f"images, {after.name} {sum(after.images)}, or not as many of each class; expected "
+            "results on one data set"
+        )
     found = changes(before, after, gates)
     print(comparison_markdown(before, after, found, gates, str(fingerprint()["id"])))
     broken = broken_gates(found)
@@ -45,5 +51,5 @@ def _side(revision: Revision) -> Side:
     pair = (runs[0].model, runs[0].mode)
     origin = f"{revision.name}:{CONFUSION}"
     confusion = parse_confusions(revision.text(CONFUSION), origin, [pair])[0]
-    images = sum(map(sum, confusion.counts))
+    images = [sum(row) for row in confusion.counts]
     return side(revision.name, runs, images, answers(revision, runs))

@@ -149,30 +149,33 @@ def table_csv(rows: Sequence[Row]) -> str:
 
 
 def brief_metrics(rows: Sequence[Row]) -> dict[str, Any]:
-    """The few figures that DVC's tables show, MODEL.MODE.metric, at the first batch size.
+    """The few figures that DVC's tables show, at the first batch size.
 
-    `acc` is the test accuracy in percent, `us` microseconds a batch, `faster` FP32's in the same
-    run over them, `bytes` the stored weights.
+    DATASET.MODEL.MODE.metric: `acc` is the test accuracy in percent, `bytes` the stored weights;
+    DATASET.MODEL.MODE.metric.MACHINE: `us` microseconds a batch, `faster` FP32's in the same run
+    over them. What names it differently, DVC takes for different figures: it never subtracts those
+    of two data sets or two machines.
     """
     brief: dict[str, Any] = {}
     for row in rows:
         if row["batch_size"] != rows[0]["batch_size"]:
             continue
-        found = {"acc": round(100 * row["test_accuracy"], 2), "bytes": row["bytes"]}
+        found: Row = {"acc": round(100 * row["test_accuracy"], 2), "bytes": row["bytes"]}
         if row["latency_s"] is not None:
-            found["us"] = float(f"{1e6 * row['latency_s']:.3g}")
+            found["us"] = {row["machine"]: float(f"{1e6 * row['latency_s']:.3g}")}
         if row["mode"] == "fp32":
             del found["bytes"]  # a matter of the network alone
         elif row["speedup"] is not None:
-            found["faster"] = float(f"{row['speedup']:.3g}")
-        brief.setdefault(row["model"], {})[row["mode"]] = found
+            found["faster"] = {row["machine"]: float(f"{row['speedup']:.3g}")}
+        of_dataset = brief.setdefault(row["dataset"], {})
+        of_dataset.setdefault(row["model"], {})[row["mode"]] = found
     return brief
 
 
 def metrics_json(rows: Sequence[Row]) -> dict[str, dict[str, Any]]:
-    """The rows as MODEL.MODE.metric, for accuracy, storage and (by batch size) latency.
+    """The rows as DATASET.MODEL.MODE.metric for accuracy and storage, by batch size for latency.
 
-    What was not timed has no entry in `latency`.
+    Latency has no DATASET before it, and what was not timed has no entry there.
     """
     files: dict[str, dict[str, Any]] = {name: {} for name in METRICS}
     for row in rows:
@@ -180,8 +183,10 @@ def metrics_json(rows: Sequence[Row]) -> dict[str, dict[str, Any]]:
             values = {key: rounded(key, row[key]) for key in keys if row[key] is not None}
             if not values:
                 continue
-            modes = files[name].setdefault(row["model"], {}).setdefault(row["mode"], {})
-            modes.update({f"batch_{row['batch_size']}": values} if name == "latency" else values)
+            timed = name == "latency"
+            models = files[name] if timed else files[name].setdefault(row["dataset"], {})
+            modes = models.setdefault(row["model"], {}).setdefault(row["mode"], {})
+            modes.update({f"batch_{row['batch_size']}": values} if timed else values)
     return files
 
 

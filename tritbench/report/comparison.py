@@ -33,13 +33,13 @@ class Side:
     Attributes:
         name: the revision's, as it was asked for.
         groups: by model and mode, the runs of every batch size.
-        images: of the test split.
+        images: of the test split, by class.
         answers: which of them each model gets right, where predictions are at hand.
     """
 
     name: str
     groups: dict[Key, list[Run]]
-    images: int
+    images: tuple[int, ...]
     answers: Answers | None
 
 
@@ -64,10 +64,10 @@ class Change:
         return 100 * (self.after[0].test_accuracy - self.before[0].test_accuracy)
 
 
-def side(name: str, runs: Sequence[Run], images: int, answers: Answers | None) -> Side:
+def side(name: str, runs: Sequence[Run], images: Sequence[int], answers: Answers | None) -> Side:
     """Group the runs of a revision."""
     groups = {(group[0].model, group[0].mode): group for group in by_model_and_mode(runs)}
-    return Side(name, groups, images, answers)
+    return Side(name, groups, tuple(images), answers)
 
 
 def paired(first: Side, second: Side) -> bool:
@@ -99,7 +99,7 @@ def _p_value(first: Side, second: Side, key: Key) -> float:
     if first.answers and second.answers and paired(first, second):
         return mcnemar(first.answers.right[key], second.answers.right[key]).p
     before, after = (
-        (round(one.groups[key][0].test_accuracy * one.images), one.images)
+        (round(one.groups[key][0].test_accuracy * sum(one.images)), sum(one.images))
         for one in (first, second)
     )
     return two_proportions(before, after)
@@ -150,12 +150,15 @@ def comparison_markdown(
         f"Gates: accuracy not over {gates.accuracy_drop:g} points down and significant, bytes not "
         f"over {gates.bytes_growth:g}% up, speed-up interval not below {gates.speedup_floor:g}×.",
     ]
+    warnings = []
     if not comparable:
-        notes.append(
-            f"Speed-ups are {names[1]}'s alone: {names[0]} was timed on machine {machines[0]} "
+        warnings = [
+            f"**Not one machine**: {names[0]} was timed on machine {machines[0]} "
             f"({runs[0][0].threads} threads), {names[1]} on {machines[1]} "
-            f"({runs[1][0].threads} threads), and such figures do not compare."
-        )
+            f"({runs[1][0].threads} threads). Such figures do not compare; speed-ups are "
+            f"{names[1]}'s alone.",
+            "",
+        ]
     if machines[1] != here:
         notes.append(f"Machine {machines[1]} is not the one that made this table ({here}).")
     if any(run.disturbed for change in found for run in change.after):
@@ -164,6 +167,7 @@ def comparison_markdown(
         [
             f"### {names[0]} → {names[1]}: {escape_markdown(runs[1][0].dataset)}",
             "",
+            *warnings,
             *markdown_table(header, rows),
             "",
             *(f"- {note}" for note in notes),

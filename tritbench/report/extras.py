@@ -68,8 +68,9 @@ def read_notes(path: Path) -> Notes:
     """The notes in latency.json, which `read_machine` has checked."""
     content = json.loads(path.read_text(encoding="utf-8"))
     absent = [
-        (str(each["model"]), str(each["peer"]), str(each["reason"]))
-        for each in content.get("absent_peers", [])
+        (model, peer, str(reason))
+        for model, reasons in (content.get("absent_peers") or {}).items()
+        for peer, reason in reasons.items()
     ]
     return Notes(str(content.get("energy", "")), absent)
 
