@@ -1,0 +1,192 @@
+"""Any module as a graph: what is captured is what the module computes, or is refused by name."""
+
+import copy
+import json
+
+import pytest
+import torch
+from torch import nn
+
+from tests.graph_networks import networks
+from tritbench.errors import TritbenchError
+from tritbench.graph import OPS, capture, from_json, run, to_json
+from tritbench.graph.shapes import with_batch
+
+NETWORKS = networks()
+
+
+@pytest.fixture(scope="module")
+def graphs():
+    return {name: capture(module, example) for name, (module, example) in NETWORKS.items()}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("batch", [1, 5])
+def test_a_graph_computes_what_the_module_does_for_any_batch(graphs, name, batch):
+    module, example = NETWORKS[name]
+    inputs = torch.cat([example] * 3)[:batch]
+    if inputs.is_floating_point():
+        inputs = inputs + torch.randn(inputs.shape, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        expected = copy.deepcopy(module).eval()(inputs)
+    torch.testing.assert_close(run(graphs[name], inputs), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_shapes_of_a_graph_are_those_that_it_has_when_it_runs(graphs, name):
+    def check(node, _, result):
+        assert tuple(result.shape) == with_batch(node.shape, 3)
+
+    example = NETWORKS[name][1]
+    run(graphs[name], torch.cat([example, example[:1]]), tap=check)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_graph_is_plain_json_and_comes_back_equal(graphs, name):
+    graph = graphs[name]
+    text = json.dumps(to_json(graph))
+    again = from_json(json.loads(text), graph.parameters)
+    assert again.nodes == graph.nodes
+    assert json.dumps(to_json(again)) == text
+
+
+def test_parameters_keep_their_names_and_constants_are_folded(graphs):
+    assert {"layer.linear1.weight", "token", "embed.weight"} <= set(graphs["tokens"].parameters)
+    assert "head.weight" not in graphs["tokens"].parameters  # tied
+    assert [n for n in graphs["signals"].parameters if n.startswith("head.")] == [
+        "head.weight",
+        "head.bias",
+    ]
+    windows = graphs["windows"]
+    mask = [a for name, a in windows.parameters.items() if a.shape == (16, 16)]
+    assert len(mask) == 1
+    assert mask[0].min() == -100
+
+
+def test_a_node_says_which_module_and_line_it_comes_from(graphs):
+    (node,) = [n for n in graphs["residual"].nodes if n.op == "batch_norm"]
+    assert node.module == "norm"
+    file, _, line = node.source.partition(":")
+    assert file.endswith("graph_networks.py")
+    assert int(line) > 0
+
+
+def test_attention_stays_whole(graphs):
+    assert [n.op for n in graphs["attention"].nodes].count("scaled_dot_product_attention") == 1
+
+
+def test_products_are_counted_for_one_image():
+    conv = capture(nn.Conv2d(4, 6, 3, padding=1, groups=2), torch.zeros(2, 4, 8, 8))
+    assert conv.products() == 6 * 8 * 8 * 2 * 9
+
+
+def test_a_captured_module_stays_as_it_is():
+    module, example = NETWORKS["residual"]
+    module = copy.deepcopy(module).train()
+    module.norm.eval()
+    before = copy.deepcopy(module.state_dict())
+    capture(module, example)
+    assert module.training
+    assert not module.norm.training
+    assert all(torch.equal(before[k], v) for k, v in module.state_dict().items())
+
+
+class Broken(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Sequential(nn.Conv2d(3, 3, 3))
+
+    def forward(self, x):
+        x = torch.cumsum(self.inner(x), 1)
+        return torch.fft.rfft2(x).abs().flatten(1)
+
+
+class Flow(nn.Module):
+    def forward(self, x):
+        return x.flatten(1) if x.sum() > 0 else -x.flatten(1)
+
+
+class Length(nn.Module):
+    def forward(self, x):
+        return x.reshape(len(x), -1) * 2
+
+
+class Two(nn.Module):
+    def forward(self, x):
+        return x + 1, x + 2
+
+
+class Noise(nn.Module):
+    def forward(self, x):
+        return x + torch.rand(x.shape)
+
+
+@pytest.mark.parametrize(
+    ("module", "message"),
+    [
+        (Broken(), r"cumsum \(.*test_graph\.py:\d+\); fft_rfft2 \(.*test_graph\.py:\d+\)"),
+        (Flow(), r"Flow: PyTorch cannot export it: .*data-dependent.*test_graph\.py"),
+        (Length(), r"the batch must stay symbolic.*\(.*test_graph\.py:\d+\)"),
+        (Two(), "gives 2 outputs, expected one tensor"),
+        (Noise(), "rand"),
+        (nn.Sequential(nn.Flatten(), nn.Linear(192, 2)).half(), r"1\.weight is float16, expected"),
+        (nn.BatchNorm2d(3, track_running_stats=False), "without running statistics"),
+    ],
+)
+def test_what_cannot_be_captured_is_refused_by_name(module, message):
+    with pytest.raises(TritbenchError, match=message) as caught:
+        capture(module, torch.zeros(2, 3, 8, 8))
+    assert "\n" not in str(caught.value)
+
+
+def changed(content, *path, to):
+    content = copy.deepcopy(content)
+    inner = content
+    for key in path[:-1]:
+        inner = inner[key]
+    inner[path[-1]] = to
+    return content
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (("nodes", 0, "op"), "system", "unknown operation 'system'"),
+        (("nodes", 0, "op"), ["x"], r"op = \['x'\], expected text"),
+        (("nodes", 1, "inputs"), ["later", "conv.weight"], "input 'later' is not known before it"),
+        (("nodes", 1, "inputs"), [], "0 inputs, expected"),
+        (("nodes", 1, "inputs"), 7, "inputs 7, expected a list"),
+        (("nodes", 1, "name"), "x", "the name 'x' stands twice"),
+        (("nodes", 1, "attributes"), {"groups": 10**30}, "attribute groups = 10+, expected int"),
+        (("nodes", 1, "attributes"), {"stride": [0, 0]}, "stride"),
+        (("nodes", 1, "attributes"), {"dilation": [2**39, 1]}, "dilation"),
+        (("nodes", 1, "attributes"), {"colour": 1}, "unknown attribute 'colour'"),
+        (("inputs", "x", "shape"), [-1, -1, 8, 8], "one batch at most"),
+        (("inputs", "x", "shape"), [-1, 0, 8, 8], "expected 1 to 8 integers"),
+        (("inputs", "x", "shape"), [-1, 4, 8, 8], "do not fit"),
+        (("inputs", "x", "dtype"), "float16", "expected float32 or int64"),
+        (("output",), "nothing", "no node has that name"),
+        (("nodes",), [], "expected a list"),
+        (("extra",), 1, "unknown key 'extra'"),
+    ],
+)
+def test_a_graph_that_cannot_be_is_refused(graphs, path, value, message):
+    graph = graphs["residual"]
+    content = changed(to_json(graph), *path, to=value)
+    with pytest.raises(TritbenchError, match=message):
+        from_json(content, graph.parameters)
+
+
+def test_inputs_are_checked(graphs):
+    with pytest.raises(TritbenchError, match=r"input x: torch.float32 \[2, 3, 8, 9\], expected"):
+        run(graphs["residual"], torch.zeros(2, 3, 8, 9))
+    with pytest.raises(TritbenchError, match=r"input x: torch.uint8"):
+        run(graphs["residual"], torch.zeros(2, 3, 8, 8, dtype=torch.uint8))
+
+
+def test_rows_name_arguments_that_aten_has():
+    for name, op in OPS.items():
+        packet = getattr(torch.ops.aten, name)
+        known = {a.name for o in packet.overloads() for a in getattr(packet, o)._schema.arguments}
+        named = {i.rstrip("?*") for i in op.inputs} | set(op.attributes) | set(op.fixed)
+        assert named <= known, name
