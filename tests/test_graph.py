@@ -10,6 +10,7 @@ from torch import nn
 from tests.graph_networks import networks
 from tritbench.errors import TritbenchError
 from tritbench.graph import OPS, capture, from_json, run, to_json
+from tritbench.graph.passes import fold_batch_norm
 from tritbench.graph.shapes import with_batch
 
 NETWORKS = networks()
@@ -190,3 +191,43 @@ def test_rows_name_arguments_that_aten_has():
         known = {a.name for o in packet.overloads() for a in getattr(packet, o)._schema.arguments}
         named = {i.rstrip("?*") for i in op.inputs} | set(op.attributes) | set(op.fixed)
         assert named <= known, name
+
+
+class Preactivated(nn.Module):
+    """BatchNorm before the weights, after an addition, after shared weights, and on rows."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.BatchNorm2d(3), nn.BatchNorm2d(4)
+        self.conv, self.last = nn.Conv2d(3, 4, 3, bias=False), nn.Conv2d(4, 4, 1)
+        self.norms = nn.ModuleList(nn.BatchNorm2d(4) for _ in range(2))
+        self.row, self.flat = nn.Linear(4, 6), nn.BatchNorm1d(6, affine=False)
+
+    def forward(self, x):
+        x = self.second(self.conv(self.first(x).relu()))
+        x = x + self.norms[0](self.last(x)) + self.norms[1](self.last(x))
+        return self.flat(self.row(x.mean((2, 3))))
+
+
+def test_batch_norm_goes_into_the_weights_before_it_and_nowhere_else():
+    module = Preactivated()
+    for norm in module.modules():
+        if isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d):
+            nn.init.normal_(norm.running_mean)
+            nn.init.uniform_(norm.running_var, 0.5, 2)
+    x = torch.randn(3, 3, 8, 8)
+    graph = capture(module, x)
+    folded = fold_batch_norm(graph)
+    assert set(folded.gains) == {"conv.weight", "row.weight"}
+    assert not any(node.op == "batch_norm" for node in folded.graph.nodes)
+    assert [n.op for n in folded.graph.nodes].count("mul") == 3
+    torch.testing.assert_close(run(folded.scaled(), x), run(graph, x), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_folding_changes_no_result(graphs, name):
+    example = NETWORKS[name][1]
+    folded = fold_batch_norm(graphs[name]).scaled()
+    expected = run(graphs[name], example)
+    torch.testing.assert_close(run(folded, example), expected, rtol=1e-5, atol=1e-5)
+    from_json(json.loads(json.dumps(to_json(folded))), folded.parameters)
