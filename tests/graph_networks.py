@@ -123,6 +123,83 @@ class Views(nn.Module):
         return torch.stack([x.mean((2, 3)), x.flatten(2).amin(-1)], 1).repeat(1, 1, 2).flatten(1)
 
 
+class Function(nn.Module):
+    """Several results of one input, flattened side by side."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+        self.weight = nn.Parameter(torch.randn(6, 3, 3, 3))
+
+    def forward(self, x):
+        results = self.function(x, self.weight)
+        return torch.cat([r.reshape(x.shape[0], -1) for r in results], 1)
+
+
+FUNCTIONS = {
+    "activations": lambda x, _: [
+        *(f(x) for f in (F.hardsigmoid, F.hardtanh, F.mish, F.selu, F.softsign, F.tanh)),
+        *(F.elu(x, 0.5), F.celu(x, 2.0), F.softplus(x, 2.0), F.gelu(x, approximate="tanh")),
+        *(torch.erf(x), F.glu(x[:, :2], 1)),
+    ],
+    "arithmetic": lambda x, _: [
+        *(2 - x, x - 2, 3 / (x.abs() + 1), x / 3, torch.add(x, x * 2, alpha=3), -x, x.square()),
+        *(torch.maximum(x, x * 0.5), torch.minimum(x, -x), x.exp(), (x.abs() + 1).log()),
+        *((x.abs() + 1).rsqrt(), x.clamp(max=0.5), x.clamp_min(-0.5), x.abs() ** 1.5),
+    ],
+    "pools": lambda x, _: [
+        F.max_pool2d(x, (3, 2), (2, 3), (1, 0), ceil_mode=True),
+        F.max_pool2d(x, 2, 3, 1, dilation=2, ceil_mode=True),
+        F.avg_pool2d(x, 3, 2, 1, ceil_mode=True, count_include_pad=False),
+        F.avg_pool2d(x, 3, 2, 1, ceil_mode=True),
+        F.avg_pool2d(x, (2, 3), 3, 1, divisor_override=5),
+        F.adaptive_avg_pool2d(x, (3, None)),
+        F.adaptive_avg_pool2d(x, (2, 4)),
+        F.adaptive_max_pool2d(x, (3, 4)),
+        F.adaptive_avg_pool1d(x.flatten(2), 7),
+        F.avg_pool1d(x.flatten(2), 3, 2, 1, True, False),
+    ],
+    "reductions": lambda x, _: [
+        *(
+            x.mean(1),
+            x.sum((2, 3)),
+            x.amax(-1, keepdim=True),
+            x.amin((1, 2)),
+            x.flatten(1).mean(-1),
+        ),
+        *(x.norm(dim=1), x.norm(1, dim=(2, 3)), x.norm(3, dim=-1), x.softmax(1)),
+    ],
+    "paddings": lambda x, w: [
+        F.pad(x, (1, 2, 0, 3), value=0.5),
+        F.pad(x, (-1, 2)),
+        F.pad(x, (2, 1, 1, 2), mode="replicate"),
+        F.pad(x, (2, 1, 1, 2), mode="circular"),
+        F.conv2d(x, w, stride=(2, 1), padding=(0, 2), dilation=(1, 2)),
+    ],
+    "moves": lambda x, _: [
+        *(x[:, 1], x[:, :, ::2], x[:, :, 1:-1, -3:], x[:, [2, 0]], x.narrow(2, 1, 4)),
+        *(x.movedim(1, -1), x.mT, x.roll(3, 2), torch.stack([x, x], 2)),
+        *x.split([1, 2], 1),
+        *x.unbind(2)[:2],
+        F.pixel_unshuffle(x, 2),
+        F.pixel_shuffle(x.repeat(1, 4, 1, 1), 2),
+    ],
+    "products": lambda x, w: [
+        x @ x.mT,
+        x.flatten(2) @ w.flatten(1)[0, :1].expand(64),
+        torch.einsum("nchw,ndhw->ncd", x, x),
+        F.linear(x, w[:, 0, 0].repeat(1, 3)[:, :8]),
+        F.scaled_dot_product_attention(x, x, x, scale=0.3),
+        F.scaled_dot_product_attention(
+            x[:, :2].repeat(1, 2, 1, 1), x[:, :2], x[:, :2], enable_gqa=True
+        ),
+        F.rms_norm(x, (8,)),
+        F.layer_norm(x, (8, 8)),
+        F.group_norm(x, 3),
+    ],
+}
+
+
 def networks() -> dict[str, tuple[nn.Module, Tensor]]:
     """By name, with random weights and statistics, and an input of batch 2."""
     torch.manual_seed(0)
@@ -136,6 +213,7 @@ def networks() -> dict[str, tuple[nn.Module, Tensor]]:
         "attention": (Attention(), torch.randn(2, 6, 8)),
         "views": (Views(), images),
     }
+    made |= {name: (Function(function), images) for name, function in FUNCTIONS.items()}
     for module, _ in made.values():
         for norm in module.modules():
             if isinstance(norm, nn.BatchNorm2d):

@@ -3,6 +3,8 @@
 import copy
 import json
 
+import onnx
+import onnxruntime
 import pytest
 import torch
 from torch import nn
@@ -10,15 +12,24 @@ from torch import nn
 from tests.graph_networks import networks
 from tritbench.errors import TritbenchError
 from tritbench.graph import OPS, capture, from_json, run, to_json
+from tritbench.graph.onnx import onnx_model
 from tritbench.graph.passes import fold_batch_norm
 from tritbench.graph.shapes import with_batch
 
 NETWORKS = networks()
 
 
+class Graphs(dict):
+    """Captured when asked for."""
+
+    def __missing__(self, name):
+        self[name] = capture(*NETWORKS[name])
+        return self[name]
+
+
 @pytest.fixture(scope="module")
 def graphs():
-    return {name: capture(module, example) for name, (module, example) in NETWORKS.items()}
+    return Graphs()
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -185,6 +196,11 @@ def test_inputs_are_checked(graphs):
         run(graphs["residual"], torch.zeros(2, 3, 8, 8, dtype=torch.uint8))
 
 
+def test_every_row_is_tested(graphs):
+    used = {node.op for name in NETWORKS for node in graphs[name].nodes}
+    assert set(OPS) - used == set()
+
+
 def test_rows_name_arguments_that_aten_has():
     for name, op in OPS.items():
         packet = getattr(torch.ops.aten, name)
@@ -231,3 +247,15 @@ def test_folding_changes_no_result(graphs, name):
     expected = run(graphs[name], example)
     torch.testing.assert_close(run(folded, example), expected, rtol=1e-5, atol=1e-5)
     from_json(json.loads(json.dumps(to_json(folded))), folded.parameters)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_graph_is_the_same_network_in_onnx(graphs, name):
+    graph, example = graphs[name], NETWORKS[name][1]
+    model = onnx_model(onnx, graph)
+    session = onnxruntime.InferenceSession(model.SerializeToString())
+    for inputs in (example[:1], torch.cat([example] * 2)):
+        (found,) = session.run(["logits"], {"images": inputs.numpy()})
+        torch.testing.assert_close(
+            torch.from_numpy(found), run(graph, inputs), rtol=1e-4, atol=1e-4
+        )

@@ -15,6 +15,7 @@ from tritbench.graph.lower import (
     plainly,
     read_shape,
     reshaped,
+    sliced,
 )
 from tritbench.graph.shapes import axis
 
@@ -65,7 +66,8 @@ def _pool(reader: Reader, name: str, arguments: Arguments, value: Any) -> Any:
     for key in ("kernel_size", "stride", "padding", "dilation"):
         if key in settings:
             settings[key] = as_list(settings[key] or settings["kernel_size"], rank)
-    return _batched(reader, name.removesuffix("_with_indices"), settings, value, rank)
+    found = _batched(reader, name.removesuffix("_with_indices"), settings, value, rank)
+    return [found] if isinstance(value, list | tuple) else found
 
 
 def _adaptive_pool(reader: Reader, name: str, arguments: Arguments, value: Any) -> Any:
@@ -163,9 +165,25 @@ def _embedding(reader: Reader, name: str, arguments: Arguments, value: Any) -> A
     return plainly(reader, name, {k: arguments[k] for k in ("weight", "indices")}, value)
 
 
+def _celu(reader: Reader, _: str, arguments: Arguments, __: Any) -> Any:
+    alpha = arguments["alpha"]
+    return reader.add("elu", [arguments["self"]], alpha=alpha, input_scale=1 / alpha)
+
+
+def _glu(reader: Reader, _: str, arguments: Arguments, __: Any) -> Any:
+    source = arguments["self"]
+    shape = reader.shape_of(source)
+    at = axis(arguments["dim"], len(shape))
+    half = shape[at] // 2
+    gate = reader.add("sigmoid", [sliced(reader, source, at, half, shape[at])])
+    return reader.add("mul", [sliced(reader, source, at, 0, half), gate])
+
+
 VALUE_LOWERINGS: dict[str, Lowering] = {
     **dict.fromkeys(("hardtanh", "clamp", "clamp_min", "clamp_max"), _clamp),
     "relu6": _relu6,
+    "celu": _celu,
+    "glu": _glu,
     **dict.fromkeys(("add", "sub", "rsub"), _add),
     "div": _divide,
     **dict.fromkeys(

@@ -123,7 +123,8 @@ class _ProgramReader:
         if target is operator.getitem:
             several, index = (fx.map_arg(a, self._value) for a in node.args)
             if isinstance(several, list | tuple):
-                self.values[node] = several[index]  # type: ignore[index]
+                # Of several results only the first is a value: indices and statistics are not.
+                self.values[node] = several[index] if index < len(several) else None  # type: ignore[index,operator]
                 return
         if not isinstance(target, torch._ops.OpOverload) or _is_number(node):
             self.values[node] = node.meta.get("val")
