@@ -57,6 +57,7 @@ COMMANDS: dict[str, str | Elsewhere] = {
     "tritbench export models/mlp/qat.trit --gguf mlp.gguf --onnx mlp.onnx --t81 mlp.npz": AS_IT_IS,
     # CONTRIBUTING.md
     "make format": "make format READY=",
+    "tritbench docs": AS_IT_IS,
     # docs/artifacts.md
     "tritbench predict models/mlp/qat.trit coat.png shoe.jpg": AS_IT_IS,
     "tritbench predict models/mlp/qat.trit photographs/ --csv > found.csv": AS_IT_IS,

@@ -27,6 +27,7 @@ def main() -> None:
     _add_predict(commands)
     _add_export(commands)
     _add_sweep(commands)
+    commands.add_parser("docs", help="write the figures of benchmarks/ into README and docs/")
     flags = parser.parse_args()
     with reported("tritbench"):
         match flags.command:
@@ -40,6 +41,10 @@ def main() -> None:
                 from tritbench.commands import history
 
                 history.run(flags.csv, flags.html)
+            case "docs":
+                from tritbench.commands import docs
+
+                docs.run()
             # Imported when asked for: they bring PyTorch, which takes longer than a run of nothing.
             case "inspect":
                 from tritbench.commands import inspect

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tritbench.files import write_atomic
 from tritbench.measure.rows import rounded
+from tritbench.report.documents import fill
 from tritbench.report.sweeps import (
     COLUMNS,
     NUMBERS,
@@ -21,6 +22,7 @@ from tritbench.sweep.experiments import read_file
 from tritbench.sweep.plan import Overrides, Point, Sweep
 
 RUNS = Path("benchmarks/quantization_runs.csv")
+DOCS = Path("docs/sweeps.md")
 
 
 def varied_keys(sweep: Sweep) -> list[str]:
@@ -71,7 +73,7 @@ def _cell(overrides: Overrides, key: str) -> str | None:
 def write(sweep: Sweep, rows: list[SweepRow], varied: list[str]) -> list[Path]:
     """Write NAME.csv, NAME.md and the figures beside the sweep's file, and the table into docs.
 
-    A Markdown file `docs/sweeps.md` gets the table between the comments that name NAME.md.
+    A Markdown file `docs/sweeps.md` gets the table where it shows figures of NAME.md.
     """
     folder = sweep.path.parent
     for row in rows:
@@ -81,12 +83,8 @@ def write(sweep: Sweep, rows: list[SweepRow], varied: list[str]) -> list[Path]:
     contents |= sweep_figures(sweep.name, rows, varied)
     for name, content in contents.items():
         write_atomic(folder / name, content)
-    docs = Path("docs/sweeps.md")
-    begin, end = f"<!-- {folder / sweep.name}.md -->\n", "<!-- end -->"
-    text = docs.read_text() if docs.exists() else ""
-    if begin in text:
-        before, _, after = text.partition(begin)
-        write_atomic(docs, before + begin + table + end + after.partition(end)[2])
+    if DOCS.exists():
+        fill(DOCS)
     return [folder / name for name in contents]
 
 

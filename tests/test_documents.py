@@ -1,0 +1,62 @@
+"""Figures in the pages are those of the committed results."""
+
+import re
+from pathlib import Path
+
+import pytest
+from test_docs import PAGES, ROOT
+
+from tritbench.commands import docs
+from tritbench.errors import TritbenchError
+from tritbench.report.documents import BLOCK, FIGURES, filled
+
+
+@pytest.fixture
+def root(monkeypatch):
+    monkeypatch.chdir(ROOT)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_figures_are_not_stale(root, page):
+    text = page.read_text()
+    assert filled(text, page.name) == text, "run tritbench docs"
+
+
+def test_all_figures_are_shown_and_come_from_files_that_are_there():
+    names = {name for page in PAGES for _, name, _ in BLOCK.findall(page.read_text())}
+    assert set(FIGURES) <= names
+    sources = {FIGURES[name][0] if name in FIGURES else Path(name) for name in names}
+    assert all((ROOT / source).is_file() for source in sources)
+
+
+def test_the_command_writes_a_runs_figures_into_the_pages(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "benchmarks").mkdir()
+    for name in ("quantization_runs.csv", "latency.json"):
+        (tmp_path / "benchmarks" / name).write_text((ROOT / "benchmarks" / name).read_text())
+    runs = tmp_path / "benchmarks/quantization_runs.csv"
+    runs.write_text(re.sub(r"\bmlp\b", "mine", runs.read_text()))
+    page = tmp_path / "README.md"
+    page.write_text((ROOT / "README.md").read_text())
+    docs.run()
+    assert capsys.readouterr().out == "docs: README.md\n"
+    rows = [line for line in page.read_text().splitlines() if line.startswith("| mine |")]
+    assert rows == [
+        line.replace("| mlp |", "| mine |")
+        for line in (ROOT / "README.md").read_text().splitlines()
+        if line.startswith("| mlp |")
+    ]
+    docs.run()
+    assert capsys.readouterr().out == "docs: nothing to change\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("<!-- figures:resluts -->\n<!-- /figures -->", "page: figures:resluts: expected results"),
+        ("<!-- figures:results -->\n", "page: expected <!-- /figures --> after"),
+    ],
+)
+def test_a_wrong_block_is_named(root, text, message):
+    with pytest.raises(TritbenchError, match=message):
+        filled(text, "page")

@@ -1,0 +1,189 @@
+"""Figures of a run in the documents: what stands between two comments comes from its files.
+
+`<!-- figures:NAME -->` and `<!-- /figures -->` hold what FIGURES makes of `benchmarks/`, or the
+Markdown file that NAME is. `tritbench docs` writes it there.
+"""
+
+import csv
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from tritbench.errors import TritbenchError
+from tritbench.files import write_atomic
+from tritbench.report.runs import Run, parse_runs, read_machine
+from tritbench.report.summary import (
+    MODE_NAMES,
+    NOTHING,
+    by_model_and_mode,
+    escape_markdown,
+    markdown_table,
+    results_table,
+    times,
+)
+
+BENCHMARKS = Path("benchmarks")
+RUNS = BENCHMARKS / "quantization_runs.csv"
+KERNELS = BENCHMARKS / "kernels.csv"
+BLOCK = re.compile(r"(<!-- figures:(\S+) -->\n).*?(<!-- /figures -->)", re.DOTALL)
+# What the first columns of README's table are called in the whole one, beside the first latency.
+SHOWN = ("model", "mode", "test accuracy", "Δ", "bytes", "smaller")
+WORDS = {"torch": "PyTorch", "onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
+WORDS |= {"fp32": "FP32", "tq2_0": "TQ2_0", "dynamic": ""}
+
+
+def fill(page: Path) -> bool:
+    """Bring a page's figures up to date; whether that changed it.
+
+    Raises:
+        TritbenchError: naming the page and the figures that there are none of.
+    """
+    text = page.read_text(encoding="utf-8")
+    new = filled(text, str(page))
+    if new != text:
+        write_atomic(page, new)
+    return new != text
+
+
+def filled(text: str, origin: str) -> str:
+    """A page's text with today's figures; those whose file is not there stay as they are.
+
+    Raises:
+        TritbenchError: naming `origin` and a block that is not closed or has no such name.
+    """
+
+    def content(block: re.Match[str]) -> str:
+        begin, name, end = block.groups()
+        if not name.endswith(".md") and name not in FIGURES:
+            known = ", ".join(FIGURES)
+            raise TritbenchError(f"{origin}: figures:{name}: expected {known} or a .md file")
+        source, make = FIGURES.get(name, (Path(name), None))
+        if not source.exists():
+            return block.group()
+        made = make() if make else source.read_text(encoding="utf-8")
+        return f"{begin}{made.rstrip()}\n{end}"
+
+    found = BLOCK.findall(text)
+    if len(found) != text.count("<!-- figures:") or len(found) != text.count("<!-- /figures -->"):
+        raise TritbenchError(
+            f"{origin}: expected <!-- /figures --> after each <!-- figures:NAME -->"
+        )
+    return BLOCK.sub(content, text)
+
+
+def results() -> str:
+    """README's table: accuracy, bytes and the first latency; and what they hold for."""
+    runs = _runs()
+    header, rows = results_table(runs)
+    first = f"batch {runs[0].batch_size}"
+    shown = [i for i, name in enumerate(header) if name.startswith(SHOWN) or name.endswith(first)]
+    table = markdown_table([header[i] for i in shown], [[row[i] for i in shown] for row in rows])
+    machine, _ = read_machine(BENCHMARKS / "latency.json")
+    run, threads = runs[0], f"{runs[0].threads} thread{'s' if runs[0].threads > 1 else ''}"
+    cores = f"{machine.cpu}, {machine.isa}"
+    about = f"{run.dataset}, seed {run.seed}; {threads} of {cores}; {run.timestamp[:10]}."
+    return "\n".join([*table, "", escape_markdown(about)])
+
+
+def summary() -> str:
+    """The whole table and its circumstances, as benchmarks/summary.md has them."""
+    _, table, about, *_ = (BENCHMARKS / "summary.md").read_text(encoding="utf-8").split("\n\n")
+    return f"{table}\n\n{about}"
+
+
+def sizes() -> str:
+    """Zeros, file and entropy of each ternary network."""
+    header = ["network", "mode", "zeros", "file, bytes", "smaller", "bits a weight"]
+    header += ["entropy of the trits, bits"]
+    fp32 = {group[0].model: group[0] for group in _groups() if group[0].mode == "fp32"}
+    rows = [
+        [
+            run.model,
+            MODE_NAMES[run.mode],
+            NOTHING if run.zeros is None else f"{100 * run.zeros:.1f}%",
+            f"{run.file_bytes:,}",
+            times(fp32[run.model].bytes / run.file_bytes),
+            _two_digits(run.bits_per_weight),
+            _two_digits(run.entropy_bits),
+        ]
+        for run in (group[0] for group in _groups())
+        if run.mode != "fp32"
+    ]
+    return "\n".join(markdown_table(header, rows))
+
+
+def kernels() -> str:
+    """The engine beside its peers: microseconds, and how many times the engine's."""
+    rows = _kernel_rows()
+    names = dict.fromkeys(_engine(row) for row in rows if not row["engine"].startswith("native"))
+    header = ["µs", "batch", "tritbench", "limit", "reached", *names]
+    table = []
+    for case in dict.fromkeys((row["case"], row["batch_size"]) for row in rows):
+        taken = {_engine(row): row for row in rows if (row["case"], row["batch_size"]) == case}
+        native = taken["native"]
+        cells = [
+            f"**{_micro(native['latency_s'])}**",
+            f"{_micro(native['limit_s'])} ({native['limit_by']})",
+            f"{float(native['reached']):.0%}",
+        ]
+        for name in names:
+            row = taken.get(name)
+            ratio = row and f"{float(row['native_speedup']):.1f}×"
+            cells.append(f"{_micro(row['latency_s'])} ({ratio})" if row else "")
+        table.append([*case, *cells])
+    lines = [f"| {' | '.join(header)} |", f"|---|{'--:|' * (len(header) - 1)}"]
+    lines += [f"| {' | '.join(cells)} |" for cells in table]
+    first = rows[0]
+    return "\n".join([*lines, "", f"Machine {first['machine']}, {first['timestamp'][:10]}."])
+
+
+def threads() -> str:
+    """How much faster more threads make the engine."""
+    found = [
+        f"{row['case']} at batch {row['batch_size']} "
+        f"{1 / float(row['native_speedup']):.2f}× faster ({_micro(row['latency_s'])} µs)"
+        for row in _kernel_rows()
+        if row["engine"].startswith("native, ")
+    ]
+    return f"Two threads: {'; '.join(found)}."
+
+
+def _two_digits(value: float | None) -> str:
+    return NOTHING if value is None else f"{value:.2f}"
+
+
+def _runs() -> list[Run]:
+    return parse_runs(RUNS.read_text(encoding="utf-8"), str(RUNS))
+
+
+def _groups() -> list[list[Run]]:
+    return by_model_and_mode(_runs())
+
+
+def _kernel_rows() -> list[dict[str, str]]:
+    with KERNELS.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def _engine(row: dict[str, str]) -> str:
+    """An engine's name for a reader, without the remark of one row.
+
+    >>> _engine({"engine": "onnxruntime int8"}), _engine({"engine": "ggml tq2_0 (K=768)"})
+    ('ONNX Runtime int8', 'ggml TQ2_0')
+    """
+    words = row["engine"].partition(" (")[0].split()
+    return " ".join(filter(None, (WORDS.get(word, word) for word in words)))
+
+
+def _micro(seconds: str) -> str:
+    value = 1e6 * float(seconds)
+    return f"{value:.3g}" if value < 1000 else f"{value:,.0f}"
+
+
+FIGURES: dict[str, tuple[Path, Callable[[], str]]] = {
+    "results": (RUNS, results),
+    "summary": (BENCHMARKS / "summary.md", summary),
+    "sizes": (RUNS, sizes),
+    "kernels": (KERNELS, kernels),
+    "threads": (KERNELS, threads),
+}
