@@ -22,7 +22,7 @@ from tritbench.measure.rows import Row, append_rows, git_revision
 from tritbench.packing import save_trit
 from tritbench.params import Params, load_params, parse_params
 from tritbench.provenance import provenance
-from tritbench.quantize import quantize_ptq, train_qat
+from tritbench.quantize import check_schedule, quantize_ptq, train_qat
 from tritbench.runtime.half import half_arrays
 
 ROOT = Path(__file__).parents[1]
@@ -90,6 +90,7 @@ def benchmark(params: Params, name: str, output: Path, folder: Path, device: str
     )
     spec = models.InputSpec(dataset.image_shape, dataset.mean, dataset.std)
     recipe = train.recipe(params, name, device)
+    check_schedule(params.qat, train.qat_recipe(params, name, device), len(dataset.train))
     about: Row = {
         "dataset": dataset.name,
         "seed": params.seed,

@@ -68,7 +68,7 @@ def two_sided(ternary):
     with torch.no_grad():
         for name, weight in weights.items():
             model[int(name)].weight.copy_(weight.dequantize())
-    return Quantized(model, weights)
+    return Quantized(model, weights, ternary.input)
 
 
 def quantized(name="odd", granularity="channel", size=8):

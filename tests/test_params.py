@@ -1,3 +1,4 @@
+import sys
 from pathlib import Path
 
 import pytest
@@ -51,12 +52,34 @@ def test_all_problems_are_reported_together_by_key(content):
         ("train", "launcher", "none 'such"),
         ("train", "launcher", ""),
         ("train", "launcher", 2),
+        ("train", "warmup", 1.0),
+        ("qat", "frozen_epochs", 9),
+        ("ptq", "calibration", {"linear": 50000, "mlp": 15, "cnn": 8192}),
     ],
 )
 def test_a_wrong_value_names_its_key(content, section, key, value):
     content[section][key] = value
     with pytest.raises(TritbenchError, match=rf"{section}\.{key}"):
         parse_params(content)
+
+
+def test_settings_that_contradict_each_other_are_refused_by_key(content):
+    content["qat"] |= {"method": "lsq", "threshold_warmup": 5}
+    content["quantize"]["backend"] = "t81lib"
+    with pytest.raises(TritbenchError, match=r"qat\.threshold_warmup = 5: expected 0") as error:
+        parse_params(content)
+    expected = "quantize.backend = 't81lib': expected native, since ptq.method = descent"
+    assert expected in str(error.value)
+
+
+def test_t81lib_is_looked_up_before_anything_runs(content, monkeypatch):
+    content["quantize"]["backend"] = "t81lib"
+    content["ptq"]["method"] = "threshold"
+    monkeypatch.setitem(sys.modules, "t81lib", None)
+    with pytest.raises(TritbenchError, match=r"quantize\.backend .* t81lib installed"):
+        parse_params(content)
+    monkeypatch.setitem(sys.modules, "t81lib", sys)
+    assert parse_params(content).quantize.backend == "t81lib"
 
 
 def test_every_model_needs_its_entries(content):

@@ -225,3 +225,27 @@ def test_a_first_convolution_keeps_the_trits_of_ptqs_search_while_its_scales_lea
     assert not torch.equal(kept.scale, searched.scale)
     torch.testing.assert_close(kept.scale, searched.scale, rtol=0.5, atol=0)
     assert not torch.equal(train(frozen_first=False).trits, searched.trits)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_last_layer_that_starts_from_zeros_learns(name):
+    images, model = toys(), network()
+    with torch.no_grad():
+        model[3].weight.zero_()
+    recipe, given = Recipe(8, 0.05, batch_size=32), qat(method=name, start="scratch")
+    trained, curve = train_qat(model, images, images, SPEC, settings("auto"), given, recipe)
+    assert trained.weights["3"].trits.any()
+    assert curve[-1].val_accuracy > 0.95
+
+
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("granularity", GRANULARITIES)
+def test_a_row_of_zeros_is_no_division(name, granularity):
+    images, model = toys(), network()
+    with torch.no_grad():
+        model[1].weight[3] = 0
+        model[3].weight[:, :4] = 0
+    chosen, recipe = settings("auto", granularity), Recipe(4, 0.01, batch_size=32)
+    trained, curve = train_qat(model, images, images, SPEC, chosen, qat(method=name), recipe)
+    assert all(weight.dequantize().isfinite().all() for weight in trained.weights.values())
+    assert curve[-1].val_accuracy > 0.9

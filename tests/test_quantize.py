@@ -10,10 +10,12 @@ from torch import nn
 from tritbench.data import Images
 from tritbench.errors import TritbenchError
 from tritbench.models import InputSpec
+from tritbench.packing import save_trit
 from tritbench.params import PtqParams, QatParams, QuantizeParams
 from tritbench.quantize import quantize_ptq, quantize_to_trits, train_qat, train_ternary
 from tritbench.quantize.qat import fake_quantize
 from tritbench.quantize.ternary import ternarize
+from tritbench.runtime import load_reference
 from tritbench.train import Recipe
 
 GOLDEN = Path(__file__).parents[2] / "shared/golden/t81lib.npz"
@@ -130,10 +132,27 @@ def test_ternarize_survives_constant_weights(value):
     torch.testing.assert_close(ternary.dequantize(), torch.full((2, 7), value), rtol=1e-4, atol=0)
 
 
-def test_asking_for_t81lib_without_it_is_a_clear_error(monkeypatch):
+def test_a_backend_that_is_absent_or_unused_is_refused_before_training(monkeypatch):
+    images, recipe, t81lib = toy_images(), Recipe(1, 0.01, 32), settings(backend="t81lib")
+
+    def train(**changes):
+        train_qat(toy_network(), images, images, SPEC, t81lib, qat(**changes), recipe)
+
+    def ptq(method):
+        given = PTQ.model_copy(update={"method": method})
+        quantize_ptq(toy_network(), images.pixels, SPEC, t81lib, given)
+
     monkeypatch.setitem(__import__("sys").modules, "t81lib", None)
-    with pytest.raises(TritbenchError, match=r"quantize\.backend = 't81lib'"):
-        ternarize(torch.ones(2, 2), settings(backend="t81lib"), 0.5)
+    for run in (lambda: ptq("threshold"), train):
+        with pytest.raises(TritbenchError, match=r"quantize\.backend = 't81lib'.* installed"):
+            run()
+    for method in ("descent", "optimal", "gptq"):
+        with pytest.raises(TritbenchError, match=rf"native, since ptq\.method = {method} does not"):
+            ptq(method)
+    with pytest.raises(TritbenchError, match=r"native, since qat\.method = lsq does not"):
+        train(method="lsq")
+    with pytest.raises(TritbenchError, match=r"native, since qat\.start = descent does not"):
+        train(start="descent")
 
 
 def test_the_t81lib_backend_is_used_and_gives_the_same_trits(monkeypatch):
@@ -146,11 +165,14 @@ def test_the_t81lib_backend_is_used_and_gives_the_same_trits(monkeypatch):
             return quantize_to_trits(x, threshold)
 
     monkeypatch.setitem(__import__("sys").modules, "t81lib", T81lib)
-    weight = torch.randn(5, 9)
-    native = ternarize(weight, settings(), 0.5)
-    other = ternarize(weight, settings(backend="t81lib"), 0.5)
-    assert T81lib.calls == 1
-    assert torch.equal(native.trits, other.trits)
+    images, t81lib = toy_images().pixels, settings(backend="t81lib")
+    for method in ("threshold", "raw", "absmean"):
+        calls, given = T81lib.calls, PTQ.model_copy(update={"method": method})
+        chosen = [s.model_copy(update={"threshold": 0.1}) for s in (settings(), t81lib)]
+        native, other = (quantize_ptq(toy_network(), images, SPEC, s, given) for s in chosen)
+        assert T81lib.calls == calls + 2  # one a layer
+        for name, ternary in native.weights.items():
+            assert torch.equal(ternary.trits, other.weights[name].trits)
 
 
 def test_ptq_leaves_the_model_alone_and_holds_the_dequantized_weights():
@@ -224,7 +246,7 @@ def test_threshold_warm_up_raises_the_threshold_and_ends_at_it():
         images,
         SPEC,
         settings(0.9),
-        qat(threshold_warmup=10_000),
+        qat(threshold_warmup=16),  # all steps
         recipe,
     )
     # At a learning rate of almost nothing the trits are the start's, at the full threshold.
@@ -263,18 +285,111 @@ def test_distillation_follows_the_teacher():
     assert (predicted == images.labels).float().mean() > 0.9
 
 
-def test_train_ternary_takes_a_model_and_two_tensors():
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"threshold_warmup": 17}, r"qat\.threshold_warmup = 17: expected at most 16"),
+        ({"threshold_warmup": 9, "frozen_epochs": 1}, r"expected at most 8, the steps before"),
+        ({"frozen_epochs": 3}, r"qat\.frozen_epochs = 3: expected at most the 2 epochs"),
+    ],
+)
+def test_settings_that_contradict_the_number_of_steps_are_refused(changes, message):
+    images = toy_images()
+    with pytest.raises(TritbenchError, match=message):
+        train_qat(
+            toy_network(), images, images, SPEC, settings(), qat(**changes), Recipe(2, 0.01, 32)
+        )
+
+
+@pytest.mark.parametrize("method", ["threshold", "gptq"])
+def test_ptq_names_a_layer_that_it_made_all_zero(method):
+    given = PTQ.model_copy(update={"method": method})
+    with pytest.raises(TritbenchError, match=r"layer 0: .* largest float weight is 0\.\d+.* raw"):
+        quantize_ptq(toy_network(), toy_images().pixels, SPEC, settings(1.0, "raw"), given)
+
+
+@pytest.mark.parametrize("method", ["optimal", "descent"])
+def test_too_few_calibration_images_are_refused(method):
+    given = PTQ.model_copy(update={"method": method})
+    for count in (1, 15):
+        with pytest.raises(TritbenchError, match=rf"ptq\.calibration: {count} image.* at least 16"):
+            quantize_ptq(toy_network(), toy_images(count).pixels, SPEC, settings("auto"), given)
+    quantize_ptq(toy_network(), toy_images(16).pixels, SPEC, settings("auto"), given)
+
+
+def test_training_names_a_layer_that_starts_all_zero():
+    images = toy_images()
+    with pytest.raises(TritbenchError, match=r"layer 5: .*quantize\.threshold = 1\.0 and .* raw"):
+        train_qat(
+            toy_network(), images, images, SPEC, settings(1.0, "raw"), qat(), Recipe(2, 0.01, 32)
+        )
+
+
+def test_training_names_a_layer_that_becomes_all_zero():
+    model, images = toy_network(), toy_images()
+    with torch.no_grad():
+        model[5].weight.mul_(1e-3)
+    given = qat(threshold_warmup=16)  # so that 1/16 × 0.001 is the first threshold
+    with pytest.raises(TritbenchError, match="layer 5: all its ternary weights are 0"):
+        train_qat(model, images, images, SPEC, settings(0.001, "raw"), given, Recipe(2, 1e-9, 32))
+
+
+def test_train_ternary_returns_what_its_network_needs_and_saves_in_one_call(tmp_path):
     images = toy_images()
     ternary = train_ternary(
         toy_network(), images.pixels, images.labels, epochs=6, learning_rate=0.01, batch_size=32
     )
-    predicted = ternary.model(
-        InputSpec(
-            (1, 4, 4),
-            float((images.pixels / 255).mean()),
-            float((images.pixels / 255).std()),
-        ).normalize(images.pixels)
-    ).argmax(1)
+    scaled = images.pixels / 255
+    assert ternary.input.mean == pytest.approx(float(scaled.mean()))
+    assert ternary.input.std == pytest.approx(float(scaled.std()))
+    predicted = ternary.model(ternary.input.normalize(images.pixels)).argmax(1)
     assert (predicted == images.labels).float().mean() > 0.9
-    with pytest.raises(TritbenchError, match="Tanh"):
-        train_ternary(nn.Sequential(nn.Tanh()), images.pixels, images.labels)
+    save_trit(tmp_path / "mine.trit", ternary, ternary.input, ["dark", "light"], {})
+    loaded = load_reference(tmp_path / "mine.trit")
+    assert torch.equal(torch.as_tensor(loaded(images.pixels)).argmax(1), predicted)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_train_ternary_takes_floats_of_0_to_1_and_any_integers(dtype):
+    images = toy_images()
+    given = {"epochs": 1, "batch_size": 32}
+    one = train_ternary(toy_network(), images.pixels, images.labels, **given)
+    other = train_ternary(
+        toy_network(), (images.pixels.float() / 255).to(dtype), images.labels.int(), **given
+    )
+    assert torch.equal(one.weights["5"].trits, other.weights["5"].trits)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"images": torch.randn(64, 1, 4, 4)}, r"values from -\d.* expected uint8, or floats in 0"),
+        ({"images": torch.full((64, 1, 4, 4), 255.0)}, "values from 255 to 255"),
+        ({"images": torch.full((64, 1, 4, 4), torch.nan)}, "values from nan"),
+        ({"images": torch.zeros(64, 1, 4, 4).byte()}, "not all the same"),
+        ({"images": torch.zeros(64, 16)}, r"\[64, 16\], expected \[n, c, h, w\]"),
+        ({"images": torch.zeros(64, 1, 4, 4).long()}, "images are torch.int64"),
+        ({"images": torch.rand(64, 1, 5, 5)}, "train_ternary: model: layer 5"),
+        ({"labels": torch.zeros(64)}, r"labels are torch\.float32 \[64\], expected integers"),
+        ({"labels": torch.zeros(63).long()}, r"labels are torch\.int64 \[63\]"),
+        ({"labels": torch.arange(64)}, "labels from 0 to 63, expected 0 to 1"),
+        ({"labels": torch.arange(64) % 2 - 1}, "labels from -1 to 0, expected 0 to 1"),
+        ({"model": nn.Sequential(nn.Tanh())}, "layer 0 Tanh"),
+        ({"model": toy_network().double()}, "torch.float64, expected torch.float32"),
+        ({"threshold": 1.5}, r"train_ternary: threshold = 1\.5: expected auto or a number"),
+        ({"epochs": 0}, "train_ternary: epochs = 0"),
+        ({"batch_size": 1}, "batch_size = 1: expected at least 2"),
+        ({"batch_size": 65}, "batch_size = 65: expected at most the 64"),
+        ({"threshold_warmup": 4}, "threshold_warmup = 4: expected at most 3"),
+    ],
+)
+def test_train_ternary_names_what_is_wrong_before_it_trains(changes, message):
+    given = {
+        "model": toy_network(),
+        "images": torch.rand(64, 1, 4, 4),
+        "labels": torch.arange(64) % 2,
+        "epochs": 1,
+        "batch_size": 20,
+    }
+    with pytest.raises(TritbenchError, match=message):
+        train_ternary(**(given | changes))

@@ -150,12 +150,7 @@ def fit(
             f"train.batch_size = {recipe.batch_size}: expected a multiple of the {here.size} "
             "processes that train.launcher starts"
         )
-    steps_per_epoch = len(train) // recipe.batch_size
-    if steps_per_epoch == 0:
-        raise TritbenchError(
-            f"train.batch_size = {recipe.batch_size}: expected at most the {len(train)} "
-            "training images"
-        )
+    epoch_steps = steps_per_epoch(len(train), recipe)
     device = torch.device(recipe.device)
     pixels, labels = train.pixels.to(device), train.labels.to(device)
     memory_format = torch.channels_last if _has_convolution(model) else torch.contiguous_format
@@ -163,7 +158,7 @@ def fit(
     optimizer = torch.optim.AdamW(
         _parameter_groups(model, recipe.weight_decay), recipe.learning_rate, (0.9, 0.99), fused=True
     )
-    steps = steps_per_epoch * recipe.epochs
+    steps = epoch_steps * recipe.epochs
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _warmup_cosine(steps, recipe.warmup))
     autocast = torch.autocast(
         device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16", cache_enabled=False
@@ -196,9 +191,9 @@ def fit(
             total_loss = torch.zeros((), device=device)
             correct = torch.zeros((), device=device)
             shuffled = torch.randperm(len(train), generator=order)
-            for step in range(steps_per_epoch):
+            for step in range(epoch_steps):
                 if on_step is not None:
-                    on_step(epoch * steps_per_epoch + step, steps)
+                    on_step(epoch * epoch_steps + step, steps)
                 chosen = shuffled[step * recipe.batch_size : (step + 1) * recipe.batch_size]
                 flipped = torch.zeros(len(chosen), dtype=torch.bool)
                 if recipe.flip:
@@ -234,8 +229,8 @@ def fit(
             curve.append(
                 Epoch(
                     epoch + 1,
-                    loss_sum / (steps_per_epoch * here.size),
-                    hits / (steps_per_epoch * recipe.batch_size),
+                    loss_sum / (epoch_steps * here.size),
+                    hits / (epoch_steps * recipe.batch_size),
                     *_validate(model, validation, spec, device, here),
                 )
             )
@@ -246,6 +241,19 @@ def fit(
     if here.rank == 0:
         print(f"{label}: {recipe.epochs} epochs in {seconds:.1f} s, validation {accuracy:.2%}")
     return curve
+
+
+def steps_per_epoch(images: int, recipe: Recipe) -> int:
+    """Whole batches in `images` images; what is left over waits for another epoch.
+
+    Raises:
+        TritbenchError: where they do not fill one.
+    """
+    if images < recipe.batch_size:
+        raise TritbenchError(
+            f"train.batch_size = {recipe.batch_size}: expected at most the {images} training images"
+        )
+    return images // recipe.batch_size
 
 
 def curve_csv(curve: list[Epoch]) -> str:

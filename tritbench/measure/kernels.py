@@ -139,5 +139,5 @@ def ternary_network(model: nn.Sequential, spec: InputSpec) -> Network:
         name: ternarize(layer.weight.detach(), SETTINGS, THRESHOLD)
         for name, layer in weight_layers(model).items()
     }
-    layers = fold(Quantized(model, weights))
+    layers = fold(Quantized(model, weights, spec))
     return Network(layers, spec, [], "base3", {}, {})

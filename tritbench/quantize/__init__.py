@@ -1,13 +1,14 @@
 """From float weights to trits and scales: PTQ methods and QAT parametrizations."""
 
 from tritbench.quantize.ptq import quantize_ptq
-from tritbench.quantize.qat import train_qat, train_ternary
+from tritbench.quantize.qat import check_schedule, train_qat, train_ternary
 from tritbench.quantize.ternary import Quantized, TernaryWeight
 from tritbench.quantize.trits import quantize_to_trits
 
 __all__ = [
     "Quantized",
     "TernaryWeight",
+    "check_schedule",
     "quantize_ptq",
     "quantize_to_trits",
     "train_qat",

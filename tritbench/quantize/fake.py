@@ -48,7 +48,7 @@ class FakeQuantize(nn.Module):
         self.frozen: Tensor | None = None
         start = ternarize(weight.detach(), settings, self.threshold)
         self.group_size = start.group_size
-        self.register_buffer("base", self._start(weight.detach(), start))
+        self.register_buffer("base", _above_zero(self._start(weight.detach(), start), weight))
         self.gain = nn.Parameter(torch.ones_like(self.base))
 
     base: Tensor
@@ -69,11 +69,14 @@ class FakeQuantize(nn.Module):
         """The dequantized weight, with the method's gradient."""
         raise NotImplementedError
 
-    def trits(self, weight: Tensor) -> Tensor:
+    def noise(self, weight: Tensor) -> Tensor | None:
+        """Uniform in [0, 1), in the weight's shape, where rounding is stochastic at present."""
+        return torch.rand_like(weight) if self.stochastic and self.training else None
+
+    def trits(self, weight: Tensor, noise: Tensor | None = None) -> Tensor:
         """int8 trits of the latent weight, as they are now."""
         if self.frozen is not None:
             return self.frozen
-        noise = torch.rand_like(weight) if self.stochastic and self.training else None
         return ternarize(weight, self.settings, self.threshold, noise).trits
 
     def ternary(self, weight: Tensor) -> TernaryWeight:
@@ -82,12 +85,10 @@ class FakeQuantize(nn.Module):
         negative = scale[1] if self.sides == 2 else None
         return TernaryWeight(self.trits(weight), scale[0], self.group_size, negative)
 
+    @torch.no_grad()
     def freeze(self, weight: Tensor) -> None:
         """Keep the trits as they are from here on."""
-        training, self.training = self.training, False
-        with torch.no_grad():
-            self.frozen = self.trits(weight)
-        self.training = training
+        self.frozen = self.trits(weight)
 
     def hold(self, ternary: TernaryWeight) -> None:
         """Take these trits from here on, and their scales as those to go on from."""
@@ -113,22 +114,20 @@ class StraightThrough(FakeQuantize):
         """The ternary weight that will be packed."""
         if self.frozen is not None:
             return super().ternary(weight)
-        noise = torch.rand_like(weight) if self.stochastic and self.training else None
-        return ternarize(weight, self.settings, self.threshold, noise)
+        return ternarize(weight, self.settings, self.threshold)
 
+    @torch.no_grad()
     def freeze(self, weight: Tensor) -> None:
         """Keep trits and take the present scales as those to go on from."""
-        training, self.training = self.training, False
-        with torch.no_grad():
-            self.hold(self.ternary(weight))
-        self.training = training
+        self.hold(self.ternary(weight))
 
     def quantized(self, weight: Tensor) -> Tensor:
         """The dequantized weight, with the method's gradient."""
         if self.frozen is not None:
             return self.frozen_forward(self.frozen)
         with torch.no_grad():
-            quantized = self.ternary(weight).dequantize()
+            noise = self.noise(weight)
+            quantized = ternarize(weight, self.settings, self.threshold, noise).dequantize()
         return _Replace.apply(weight, quantized)  # type: ignore[no-any-return,no-untyped-call]
 
 
@@ -152,7 +151,7 @@ class TrainedScales(FakeQuantize):
     def quantized(self, weight: Tensor) -> Tensor:
         """The dequantized weight, with the method's gradient."""
         with torch.no_grad():
-            trits = self.trits(weight)
+            trits = self.trits(weight, self.noise(weight))
         if self.frozen is not None:
             return self.frozen_forward(trits)
         return _Trained.apply(weight, trits, *self.scales(weight.shape))  # type: ignore[no-any-return,no-untyped-call]
@@ -164,24 +163,34 @@ class LearnedStep(FakeQuantize):
     Weights round to the nearest level, so the step takes the threshold's place.
     """
 
-    def trits(self, weight: Tensor) -> Tensor:
+    def trits(self, weight: Tensor, noise: Tensor | None = None) -> Tensor:
         """int8 trits of the latent weight, as they are now."""
         if self.frozen is not None:
             return self.frozen
         relative = weight / self.scales(weight.shape)[0]
-        if self.stochastic and self.training:
-            relative = relative + torch.rand_like(relative) - 0.5
+        if noise is not None:
+            relative = relative + noise - 0.5
         return relative.round().clamp(-1, 1).to(torch.int8)
 
     def quantized(self, weight: Tensor) -> Tensor:
         """The dequantized weight, with the method's gradient."""
         with torch.no_grad():
-            trits = self.trits(weight)
+            trits = self.trits(weight, self.noise(weight))
         if self.frozen is not None:
             return self.frozen_forward(trits)
         step = self.scales(weight.shape)[0]
         share = (self.gain[0].numel() / weight.numel()) ** 0.5  # 1 / √(weights of a step)
         return _Learned.apply(weight, trits, step, share)  # type: ignore[no-any-return,no-untyped-call]
+
+
+def _above_zero(scales: Tensor, weight: Tensor) -> Tensor:
+    """Scales to learn from: one of 0, as of a row of zeros, would stay 0, and `lsq` divides by it.
+
+    It becomes the mean of the others; where there is none, the deviation of a usual initialization.
+    """
+    positive = scales[scales > 0]
+    usual = positive.mean() if len(positive) else weight.new_tensor(weight[0].numel() ** -0.5)
+    return torch.where(scales > 0, scales, usual)
 
 
 class _Replace(Function):

@@ -9,8 +9,9 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from tritbench.errors import TritbenchError
 from tritbench.models import InputSpec, check_layers, weight_layers
-from tritbench.params import PtqParams, QuantizeParams
+from tritbench.params import LEAST_CALIBRATION, PtqParams, QuantizeParams
 from tritbench.quantize import rounding
 from tritbench.quantize.gptq import descend, exhaustive, gptq, least_squares, output_error
 from tritbench.quantize.layer import BATCH, Layer
@@ -19,9 +20,11 @@ from tritbench.quantize.ternary import (
     Quantized,
     TernaryWeight,
     references,
+    require_alive,
     require_finite,
     spread,
 )
+from tritbench.quantize.trits import check_backend
 
 # Scales that gptq and descent try where the threshold is `auto`, in mean magnitudes.
 MULTIPLIERS = (0.5, 0.65, 0.8, 1.0, 1.2, 1.4, 1.7, 2.0, 2.4)
@@ -124,15 +127,22 @@ def quantize_ptq(
 
     Args:
         model: float network.
-        calibration: uint8 images [n, c, h, w] from the training split, without labels.
+        calibration: uint8 images [n, c, h, w] from the training split, without labels; at least
+            LEAST_CALIBRATION.
         spec: how they are normalized.
         settings: threshold, reference, granularity, backend.
         ptq: method, and which corrections follow it.
 
     Raises:
-        TritbenchError: naming a layer that cannot be packed, or a weight that is not finite.
+        TritbenchError: naming a layer that cannot be packed or became all zero, a weight that is
+            not finite, a backend that the method does not use, or too few images.
     """
     check_layers(model)
+    check_backend(settings.backend, {"ptq.method": ptq.method})
+    if (count := len(calibration)) < LEAST_CALIBRATION:
+        raise TritbenchError(
+            f"ptq.calibration: {count} images, expected at least {LEAST_CALIBRATION}"
+        )
     float_model = copy.deepcopy(model).eval()
     model = copy.deepcopy(float_model)
     layers = weight_layers(model)
@@ -164,6 +174,7 @@ def quantize_ptq(
             predictions if last else None,
         )
         ternary = method.quantize(layer, settings)
+        require_alive(str(position), layer.weight, ternary, settings)
         ternary = dataclasses.replace(ternary, trits=ternary.trits.reshape(module.weight.shape))
         weights[str(position)] = ternary
         module.weight.copy_(ternary.dequantize())
@@ -179,7 +190,7 @@ def quantize_ptq(
         tail = {name: w for name, w in weights.items() if int(name) >= start}
         weights |= match_predictions(_part(model, start), tail, inputs, predictions)
     model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    return Quantized(model, weights)
+    return Quantized(model, weights, spec)
 
 
 @torch.no_grad()

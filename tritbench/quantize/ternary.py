@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tritbench.errors import TritbenchError
+from tritbench.models import InputSpec
 from tritbench.params import QuantizeParams
 from tritbench.quantize.trits import BACKENDS
 
@@ -48,10 +49,12 @@ class Quantized:
     Attributes:
         model: the float network holding the dequantized weights, in evaluation mode.
         weights: the ternary weights by layer name.
+        input: what the network takes: `model(input.normalize(images))` are its logits.
     """
 
     model: nn.Sequential
     weights: dict[str, TernaryWeight]
+    input: InputSpec
 
 
 def grouped(weight: Tensor, settings: QuantizeParams) -> tuple[Tensor, Tensor, int]:
@@ -154,3 +157,32 @@ def require_finite(weight: Tensor, name: str) -> None:
     wrong = int((~torch.isfinite(weight)).sum())
     if wrong:
         raise TritbenchError(f"{name}: {wrong} of {weight.numel()} values are NaN or infinite")
+
+
+def require_alive(
+    name: str, weight: Tensor, ternary: TernaryWeight, settings: QuantizeParams
+) -> None:
+    """Refuse a layer whose weights all became zero: nothing of the image passes it.
+
+    Args:
+        name: of the layer.
+        weight: the float one.
+        ternary: what became of it.
+        settings: threshold and reference, for the error.
+
+    Raises:
+        TritbenchError: naming the layer, its largest weight, the threshold and what to do.
+    """
+    if ternary.dequantize().any():
+        return
+    peak = float(weight.detach().abs().max())
+    if peak == 0:
+        raise TritbenchError(f"layer {name}: all its float weights are 0; expected a trained layer")
+    advice = "other images or another method"
+    if settings.threshold != "auto":
+        advice = "a lower quantize.threshold, or auto"
+    raise TritbenchError(
+        f"layer {name}: all its ternary weights are 0, so that nothing of the image passes it; its "
+        f"largest float weight is {peak:.3g}, quantize.threshold = {settings.threshold} and "
+        f"quantize.reference = {settings.reference}: try {advice}"
+    )

@@ -1,6 +1,7 @@
 """Float to trit, exactly as t81lib 0.1.0 defines it, here or by t81lib itself."""
 
 import importlib
+from collections.abc import Mapping
 from typing import overload
 
 import numpy as np
@@ -10,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tritbench.errors import TritbenchError
+from tritbench.params import expected_backend
 
 
 @overload
@@ -48,20 +50,20 @@ def quantize_to_trits(
 
 
 def t81lib_trits(x: Tensor, threshold: float) -> Tensor:
-    """The same trits from t81lib.
-
-    Raises:
-        TritbenchError: where t81lib cannot be imported.
-    """
-    try:
-        t81lib = importlib.import_module("t81lib")
-    except ImportError as error:
-        raise TritbenchError(
-            f"quantize.backend = 't81lib': cannot be imported ({error}); expected it installed, "
-            "or quantize.backend = native"
-        ) from None
+    """The same trits from t81lib."""
+    t81lib = importlib.import_module("t81lib")
     values = np.ascontiguousarray(x.detach().float().numpy())
     return torch.from_numpy(np.asarray(t81lib.quantize_to_trits(values, threshold), np.int8))
+
+
+def check_backend(backend: str, methods: Mapping[str, str]) -> None:
+    """Refuse a backend that is absent, or that methods, by their keys, would not use.
+
+    Raises:
+        TritbenchError: naming the key and what was expected.
+    """
+    if (expected := expected_backend(backend, methods)) is not None:
+        raise TritbenchError(f"quantize.backend = {backend!r}: expected {expected}")
 
 
 BACKENDS = {"native": quantize_to_trits, "t81lib": t81lib_trits}
