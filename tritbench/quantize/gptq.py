@@ -11,7 +11,10 @@ from torch import Tensor
 
 from tritbench.quantize.layer import DAMPING
 
-BLOCK = 128
+BLOCK = 128  # inputs between two products with all that follow
+ROWS = (
+    1024  # outputs at once: so many that Python's steps cost little, and a block stays in a cache
+)
 SWEEPS = 20
 
 
@@ -39,9 +42,22 @@ def gptq(weight: Tensor, hessian: Tensor, scale: Tensor, bound: Tensor) -> Tenso
     damped.diagonal().add_(damping if damping > 0 else 1.0)
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(damped))
     factor = torch.linalg.cholesky(inverse, upper=True)
-    # One input's weights lie side by side, so that a step reads and writes whole rows.
-    rest = weight.T[order].contiguous()
-    scales, bounds = (m.expand_as(weight).T[order].contiguous() for m in (scale, bound))
+    trits = torch.empty_like(weight)
+    rows = zip(
+        *(m.expand_as(weight).split(ROWS) for m in (weight, scale, bound, trits)), strict=True
+    )
+    for some_weight, some_scale, some_bound, some_trits in rows:
+        # One input's weights lie side by side, so that a step reads and writes whole rows.
+        rest, scales, bounds = (
+            m.T[order].contiguous() for m in (some_weight, some_scale, some_bound)
+        )
+        some_trits[:, order] = _push_errors(rest, scales, bounds, factor).T
+    trits[:, dead] = 0
+    return trits
+
+
+def _push_errors(rest: Tensor, scales: Tensor, bounds: Tensor, factor: Tensor) -> Tensor:
+    """Trits of the weights `rest`, [inputs, out] as all here, which changes in place."""
     trits = torch.zeros_like(rest)
     for start in range(0, len(rest), BLOCK):
         block = slice(start, min(start + BLOCK, len(rest)))
@@ -54,10 +70,7 @@ def gptq(weight: Tensor, hessian: Tensor, scale: Tensor, bound: Tensor) -> Tenso
             errors[i] = (row - scales[start + i] * trits[start + i]) / triangle[i, i]
             inside[i + 1 :].addr_(triangle[i, i + 1 :], errors[i], alpha=-1)
         rest[block.stop :].addmm_(factor[block, block.stop :].T, errors, alpha=-1)
-    found = torch.empty_like(trits)
-    found[order] = trits
-    found[dead] = 0
-    return found.T.contiguous()
+    return trits
 
 
 def descend(
@@ -73,10 +86,21 @@ def descend(
         scale: positive, float32 [out or 1, inputs].
         sweeps: over all inputs, at most.
     """
-    scales = scale.expand_as(weight).T.contiguous()
-    current = trits.T.contiguous()
+    rows = zip(
+        weight.split(ROWS), trits.split(ROWS), scale.expand_as(weight).split(ROWS), strict=True
+    )
+    return torch.cat([_descend_rows(*some, hessian, sweeps) for some in rows])
+
+
+def _descend_rows(
+    weight: Tensor, trits: Tensor, scale: Tensor, hessian: Tensor, sweeps: int
+) -> Tensor:
+    scales = scale.T.contiguous()
+    current = trits.T.clone(memory_format=torch.contiguous_format)
     residual = hessian @ (weight.T - scales * current)
-    safe = torch.where(scales > 0, scales, 1)
+    curvature = hessian.diagonal()[:, None]
+    # What moves a trit by one; an input that never varies moves none.
+    whole = torch.where(curvature > 0, torch.where(scales > 0, scales, 1) * curvature, torch.inf)
     for _ in range(sweeps):
         changed = False
         for start in range(0, len(current), BLOCK):
@@ -84,15 +108,11 @@ def descend(
             square = hessian[block, block]
             inside, before = residual[block].clone(), current[block].clone()
             for i in range(len(inside)):
-                curvature = square[i, i]
-                if curvature <= 0:
-                    continue
-                index = start + i
-                best = current[index] + inside[i] / (safe[index] * curvature)
-                best.round_().clamp_(-1, 1)
-                step = scales[index] * (best - current[index])
-                inside.addr_(square[i], step, alpha=-1)
-                current[index] = best
+                trit = current[start + i]
+                best = torch.addcdiv(trit, inside[i], whole[start + i]).round_().clamp_(-1, 1)
+                step = scales[start + i] * (best - trit)
+                inside[i + 1 :].addr_(square[i, i + 1 :], step, alpha=-1)
+                trit.copy_(best)
             moved = scales[block] * (current[block] - before)
             if moved.any():
                 changed = True

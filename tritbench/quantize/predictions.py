@@ -1,6 +1,7 @@
 """Following the float network's predictions p: less KL(p || softmax(logits)), without labels."""
 
 import dataclasses
+from functools import reduce
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +12,7 @@ from tritbench.models import weight_layers
 from tritbench.quantize.ternary import TernaryWeight
 
 IMAGES = 8192  # that scales, biases and second derivatives are fitted on, at most
-BATCH = 2048
+BATCH = 512
 ROUNDS = 600  # of trit changes in the last layer, at most
 CHANGES = 8  # of one trit or two that a class makes in a round, at first
 REFIT = 50  # changes between two fits of scales and bias
@@ -35,6 +36,7 @@ def descend_on_predictions(
     """
     few, variance = inputs[:IMAGES], (predictions * (1 - predictions))[:IMAGES]
     hessians = torch.stack([(few * v[:, None]).T @ few for v in variance.T]) / len(few)
+    across = inputs.T.contiguous()  # the images of an input side by side: a round changes few
     changes, since_fit = CHANGES, REFIT
     for _ in range(ROUNDS):
         if since_fit >= REFIT:
@@ -43,11 +45,12 @@ def descend_on_predictions(
             trits, scales = ternary.trits.float(), ternary.scales()
             logits = F.linear(inputs, trits * scales, bias)
             best = _cross_entropy(logits, predictions)
-        slope = (logits.softmax(1) - predictions).T @ inputs / len(inputs)
+        slope = (across @ (logits.softmax(1) - predictions)).T / len(inputs)
         changed, promised = trits.clone(), torch.zeros(len(trits))
         for _ in range(changes):
             promised += _change_best(changed, scales, slope, hessians)
-        moved = F.linear(inputs, (changed - trits) * scales)
+        chosen = (changed != trits).any(0)
+        moved = across[chosen].T @ ((changed - trits) * scales)[:, chosen].T
         order = promised.argsort(stable=True)
         count = int((promised < 0).sum())
         while count > 0:
@@ -144,6 +147,13 @@ def match_predictions(
         for name, value in model.named_parameters()
         if name not in {f"{layer}.weight" for layer in layers}
     }
+    for name, layer in layers.items():
+        layer.weight.copy_(weights[name].dequantize())
+    modules = dict(model.named_children())
+    first = next(iter(modules))
+    fixed = inputs
+    if first in weights and gains[first].shape[1] == 1:  # what its weight gives never changes
+        fixed = torch.cat([_product(modules[first], batch) for batch in inputs.split(BATCH)])
     variables = [v.requires_grad_() for v in (*gains.values(), *kept.values())]
     optimizer = torch.optim.LBFGS(variables, max_iter=steps, line_search_fn="strong_wolfe")
 
@@ -151,15 +161,24 @@ def match_predictions(
         weight = weights[name]
         return dataclasses.replace(weight, scale=weight.scale * gains[name])
 
+    def output(name: str, x: Tensor) -> Tensor:
+        """Of one module; where a row has one scale, its gain is one of the output."""
+        own = {key.rpartition(".")[2]: v for key, v in kept.items() if key.startswith(f"{name}.")}
+        if name not in weights or gains[name].shape[1] > 1:
+            if name in weights:
+                own["weight"] = scaled(name).dequantize()
+            return functional_call(modules[name], own, (x,))  # type: ignore[no-any-return]
+        product = x if name == first else _product(modules[name], x)
+        channels = [-1, *[1] * (product.dim() - 2)]
+        product = product * gains[name].view(channels)
+        return product + own["bias"].view(channels) if "bias" in own else product
+
     def loss() -> float:
         optimizer.zero_grad()
         total = 0.0
-        for batch, wanted in zip(inputs.split(BATCH), predictions.split(BATCH), strict=True):
+        for batch, wanted in zip(fixed.split(BATCH), predictions.split(BATCH), strict=True):
             with torch.enable_grad():
-                parameters = kept | {
-                    f"{name}.weight": scaled(name).dequantize() for name in weights
-                }
-                logits = functional_call(model, parameters, (batch,))
+                logits = reduce(lambda x, name: output(name, x), modules, batch)
                 part = F.cross_entropy(logits, wanted, reduction="sum") / len(inputs)
                 part.backward()
             total += part.item()
@@ -175,6 +194,16 @@ def match_predictions(
     for name, layer in layers.items():
         layer.weight.copy_(fitted[name].dequantize())
     return fitted
+
+
+def _product(module: nn.Module, x: Tensor) -> Tensor:
+    """What a Linear or Conv2d gives without its bias."""
+    assert isinstance(module, nn.Linear | nn.Conv2d)
+    weight = module.weight.detach()
+    if isinstance(module, nn.Linear):
+        return F.linear(x, weight)
+    product: Tensor = module._conv_forward(x, weight, None)
+    return product
 
 
 def _cross_entropy(logits: Tensor, predictions: Tensor) -> float:

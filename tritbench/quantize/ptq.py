@@ -76,13 +76,9 @@ def _gptq(layer: Layer, settings: QuantizeParams) -> TernaryWeight:
         starts = [(scale, scale / 2) for scale in _scales(weight, settings)]
     else:
         starts = [(plain.scale, settings.threshold * references(weight, settings))]
-    candidates = [plain, _with_best_scale(weight, hessian, plain)]
-    for scale, bound in starts:
-        scales, bounds = (spread(m, plain.group_size, weight.shape) for m in (scale, bound))
-        trits = gptq(weight, hessian, scales, bounds).to(torch.int8)
-        found = dataclasses.replace(plain, trits=trits, scale=scale)
-        candidates.append(_with_best_scale(weight, hessian, found))
-    return _best(weight, hessian, candidates)
+    found = _rounded(weight, hessian, plain, starts)
+    candidates = [_with_best_scale(weight, hessian, ternary) for ternary in (plain, *found)]
+    return _best(weight, hessian, [plain, *candidates])
 
 
 def _descent(layer: Layer, settings: QuantizeParams) -> TernaryWeight:
@@ -92,13 +88,10 @@ def _descent(layer: Layer, settings: QuantizeParams) -> TernaryWeight:
         trits, scale = exhaustive(weight, hessian)
         best = TernaryWeight(trits.to(torch.int8), scale, plain.group_size)
     else:
-        candidates = []
-        for scale in _scales(weight, settings):
-            scales = spread(scale, plain.group_size, weight.shape)
-            trits = gptq(weight, hessian, scales, scales / 2).to(torch.int8)
-            found = dataclasses.replace(plain, trits=trits, scale=scale)
-            candidates.append(_descended(weight, hessian, found, sweeps=3))
-        best = _descended(weight, hessian, _best(weight, hessian, candidates))
+        starts = [(scale, scale / 2) for scale in _scales(weight, settings)]
+        candidates = _rounded(weight, hessian, plain, starts)
+        candidates = _descended(weight, hessian, candidates, sweeps=3)
+        (best,) = _descended(weight, hessian, [_best(weight, hessian, candidates)], sweeps=20)
     if layer.predictions is not None and isinstance(layer.module, nn.Linear):
         bias = layer.bias(best.dequantize())
         best = descend_on_predictions(layer.inputs, best, bias, layer.predictions)
@@ -260,15 +253,40 @@ def _with_best_scale(weight: Tensor, hessian: Tensor, ternary: TernaryWeight) ->
     return dataclasses.replace(ternary, trits=trits, scale=scale.abs())
 
 
-def _descended(
-    weight: Tensor, hessian: Tensor, ternary: TernaryWeight, sweeps: int = 20
-) -> TernaryWeight:
-    """Scales, then trits, then scales again, each the best for the other."""
-    ternary = _with_best_scale(weight, hessian, ternary)
-    trits = descend(weight, hessian, ternary.trits.float(), ternary.scales(), sweeps)
-    return _with_best_scale(
-        weight, hessian, dataclasses.replace(ternary, trits=trits.to(torch.int8))
+def _rounded(
+    weight: Tensor, hessian: Tensor, plain: TernaryWeight, starts: list[tuple[Tensor, Tensor]]
+) -> list[TernaryWeight]:
+    """By gptq at each pair of scales and bounds [rows, groups], grouped as `plain`."""
+    many = weight.repeat(len(starts), 1)
+    scales, bounds = (
+        torch.cat([spread(m, plain.group_size, weight.shape) for m in matrices])
+        for matrices in zip(*starts, strict=True)
     )
+    trits = gptq(many, hessian, scales, bounds).to(torch.int8).split(len(weight))
+    return [
+        dataclasses.replace(plain, trits=t, scale=scale)
+        for t, (scale, _) in zip(trits, starts, strict=True)
+    ]
+
+
+def _descended(
+    weight: Tensor, hessian: Tensor, candidates: list[TernaryWeight], sweeps: int
+) -> list[TernaryWeight]:
+    """Scales, then trits, then scales again, each the best for the other.
+
+    The rows of all candidates descend together: a step in Python costs as much as its arithmetic.
+    """
+    candidates = [_with_best_scale(weight, hessian, ternary) for ternary in candidates]
+    many = weight.repeat(len(candidates), 1)
+    trits, scales = (
+        torch.cat(matrices)
+        for matrices in zip(*((c.trits.float(), c.scales()) for c in candidates), strict=True)
+    )
+    found = descend(many, hessian, trits, scales, sweeps).to(torch.int8).split(len(weight))
+    return [
+        _with_best_scale(weight, hessian, dataclasses.replace(ternary, trits=t))
+        for ternary, t in zip(candidates, found, strict=True)
+    ]
 
 
 def _best(weight: Tensor, hessian: Tensor, candidates: list[TernaryWeight]) -> TernaryWeight:
