@@ -282,6 +282,7 @@ def test_results_do_not_share_memory():
         (torch.zeros(2, 64, dtype=torch.float64), TypeError, "expected uint8 or float32"),
         (np.zeros((64, 2), np.uint8).T, ValueError, "ascontiguousarray"),
         (torch.zeros(64, 2).T, ValueError, r"images\.contiguous\(\)"),
+        (torch._neg_view(torch.ones(2, 64)), ValueError, r"images\.resolve_neg\(\)"),
         (torch.zeros(2, 64, device="meta"), TypeError, "without memory to lend"),
         ([[0] * 64], TypeError, "images are list"),
         (None, TypeError, "images are NoneType"),

@@ -69,6 +69,20 @@ const ExchangeApi* exchange_api(PyTypeObject* type) {
     return api;
 }
 
+// Whether a float tensor has PyTorch's lazy negation, as imaginary parts may, of which DLPack knows
+// nothing; -1 with an exception set.
+int negated(PyObject* tensor) {
+    static PyObject* name = PyUnicode_InternFromString("is_neg");
+    PyObject* found = PyObject_CallMethodObjArgs(tensor, name, nullptr);
+    if (!found && PyErr_ExceptionMatches(PyExc_AttributeError)) {
+        PyErr_Clear();  // another library's tensor
+        return 0;
+    }
+    const int truth = found ? PyObject_IsTrue(found) : -1;
+    Py_XDECREF(found);
+    return truth;
+}
+
 bool contiguous(int dimensions, const int64_t* shape, const int64_t* strides) {
     int64_t expected = 1;
     for (int i = dimensions - 1; i >= 0; --i) {
@@ -133,6 +147,12 @@ bool Images::borrow_tensor(PyObject* object, const ExchangeApi* api) {
                      "images are a tensor of DLPack type (%d, %d bits) on device %d, expected "
                      "uint8 or float32 in the CPU's memory",
                      tensor.type.code, tensor.type.bits, tensor.device.type);
+        return false;
+    }
+    if (const int negative = is_float ? negated(object) : 0) {
+        if (negative > 0)
+            PyErr_SetString(PyExc_ValueError,
+                            "images have PyTorch's negative bit set: pass images.resolve_neg()");
         return false;
     }
     api_ = api;
