@@ -5,6 +5,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from math import cos, isfinite, pi
 
@@ -177,15 +178,21 @@ def fit(
     torch.manual_seed(recipe.seed)  # dropout and stochastic rounding
     own = here.own(recipe.batch_size)
     curve = []
-    with tqdm(
-        total=steps,
-        desc=label,
-        unit="step",
-        mininterval=0.5,
-        leave=False,
-        file=sys.stderr if here.size == 1 else sys.stdout,  # a launcher's errors go to stderr
-        disable=here.rank > 0,
-    ) as progress:
+    with (
+        ExitStack() as hooks,
+        tqdm(
+            total=steps,
+            desc=label,
+            unit="step",
+            mininterval=0.5,
+            leave=False,
+            file=sys.stderr if here.size == 1 else sys.stdout,  # a launcher's errors go to stderr
+            disable=here.rank > 0,
+        ) as progress,
+    ):
+        for module in model.modules():
+            if isinstance(module, nn.Flatten) and memory_format == torch.channels_last:
+                hooks.enter_context(module.register_forward_pre_hook(_keep_format))
         for epoch in range(recipe.epochs):
             model.train()
             total_loss = torch.zeros((), device=device)
@@ -310,6 +317,12 @@ def _predictions(
         probabilities = torch.cat(logits).softmax(1)
         predictions.append(here.gather(probabilities, len(images)).cpu())
     return torch.stack(predictions)
+
+
+def _keep_format(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    """Bring a flattened image's gradient into its format: pooling would copy far larger ones."""
+    if inputs[0].requires_grad and inputs[0].dim() == 4:
+        inputs[0].register_hook(lambda g: g.contiguous(memory_format=torch.channels_last))
 
 
 def _has_convolution(model: nn.Sequential) -> bool:

@@ -10,7 +10,9 @@ from torch.nn import functional as F
 from tritbench.errors import TritbenchError
 from tritbench.measure.statistics import Flips, mcnemar, wilson
 
-BATCH = 125  # images at once: large enough for every model, small enough to stay in the caches
+# Images at once: small enough to stay in the caches, and a size that is timed as well, since
+# torch.compile takes seconds for each.
+BATCH = 128
 BINS = 15
 
 
@@ -32,7 +34,10 @@ def predict(model: Callable[[Tensor], Tensor], pixels: Tensor, name: str = "mode
     Raises:
         TritbenchError: naming the model, where a logit is NaN or infinite.
     """
-    logits = torch.cat([model(batch) for batch in pixels.split(BATCH)])
+    count = len(pixels)
+    rest = -count % BATCH if count > BATCH else 0
+    whole = torch.cat([pixels, pixels[:rest]]) if rest else pixels
+    logits = torch.cat([model(batch) for batch in whole.split(BATCH)])[:count]
     wrong = int((~torch.isfinite(logits)).any(1).sum())
     if wrong:
         raise TritbenchError(f"{name}: NaN or infinite logits for {wrong} of {len(logits)} images")
