@@ -8,11 +8,12 @@ import json
 import numpy as np
 import pytest
 import torch
-from networks import CLASSES, images, quantized, spec
+from networks import CLASSES, images, network, quantized, spec
 from PIL import Image
 
 from tritbench import cli, runtime
 from tritbench.data.idx import idx_bytes
+from tritbench.models import Checkpoint, save_checkpoint
 from tritbench.packing import save_trit
 
 
@@ -75,6 +76,21 @@ def test_inspect_gives_the_same_facts_to_machines(trit, tritbench):
     assert facts["provenance"] == {"dataset": "x"}
 
 
+def test_inspect_shows_a_checkpoint_too(tritbench, tmp_path):
+    path = tmp_path / "fp32.safetensors"
+    names = ["café", 'b"', "c\x1b[31m"]
+    save_checkpoint(path, Checkpoint(network("cnn"), spec(), names, {"dataset": "größe"}))
+    facts = json.loads(tritbench("inspect", path, "--json")[1])
+    weights = 36 + 216 + 24 * 11 + 33
+    assert (facts["weights"], facts["codec"], facts["classes"]) == (weights, "float32", names)
+    assert facts["float32_bytes"] == 4 * (weights + 4 + 6 + 11 + 3)
+    assert facts["layers"][0] | {"weights": 36, "bytes": 144, "zeros": 0} == facts["layers"][0]
+    output = tritbench("inspect", path)[1]
+    assert 'classes     café, b", c?[31m\n' in output
+    assert 'dataset "größe"' in output
+    assert any("conv2d" in line and "1→4 3×3" in line for line in output.splitlines())
+
+
 def test_predict_names_the_class_of_a_picture(trit, tritbench, tmp_path):
     pixels = images(3)
     save_pictures(tmp_path / "pictures", pixels)
@@ -119,6 +135,8 @@ def test_pictures_are_made_what_the_network_takes(trit, tritbench, tmp_path):
     made = {
         "gray.png": Image.fromarray(gray),
         "color.jpg": Image.fromarray(gray).convert("RGB"),
+        "plain.bmp": Image.fromarray(gray),
+        "color.WEBP": Image.fromarray(gray).convert("RGB"),
         "deep.png": Image.fromarray(gray.astype(np.uint16) * 257),
         "clear.png": Image.merge(
             "RGBA", [Image.fromarray(np.full_like(gray, 240))] * 3 + [Image.new("L", (20, 20), 127)]
@@ -140,8 +158,8 @@ def test_what_cannot_be_classified_is_one_line(trit, tritbench, tmp_path):
     for name, message in {
         "none.png": "no such file",
         "empty": "no pictures",
-        "broken.png": "not a PNG or JPEG image",
-        "text.txt": "starts with 68656c6c, expected a PNG, JPEG or IDX",
+        "broken.png": "not a PNG, JPEG, BMP or WEBP image",
+        "text.txt": "starts with 68656c6c, expected a PNG, JPEG, BMP or WEBP image, or IDX",
         "wide": "images are 8 × 9, expected 8 × 8",
     }.items():
         code, _, error = tritbench("predict", trit, tmp_path / name)
@@ -149,6 +167,24 @@ def test_what_cannot_be_classified_is_one_line(trit, tritbench, tmp_path):
         assert message in error
         assert error.startswith("tritbench: error: ")
         assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("form", [[], ["--json"], ["--csv"]])
+def test_a_folder_is_read_to_its_end_and_what_is_left_out_is_named(trit, tritbench, tmp_path, form):
+    folder = tmp_path / "pictures"
+    save_pictures(folder, images(3))
+    (folder / "001.png").write_bytes((folder / "001.png").read_bytes()[:60])
+    for name in ("a.gif", "b.txt", "c.tiff", "d.gif", ".hidden"):
+        (folder / name).touch()
+    code, output, error = tritbench("predict", trit, folder, *form)
+    assert code == 1
+    rows = json.loads(output) if form == ["--json"] else output.splitlines()
+    assert len(rows) == 2 + (form == ["--csv"])
+    others, broken, summary = error.splitlines()
+    assert f"{folder}: left out, not PNG, JPEG, BMP or WEBP: {folder}/a.gif, " in others
+    assert others.endswith("c.tiff and 1 more")
+    assert broken.startswith(f"tritbench: left out: {folder}/001.png: not a PNG")
+    assert summary == "tritbench: error: 1 of 3 files could not be read"
 
 
 def test_export_writes_what_is_asked_for(trit, tritbench, tmp_path):

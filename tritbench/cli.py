@@ -82,8 +82,8 @@ def _add_history(commands: Any) -> None:
 
 
 def _add_inspect(commands: Any) -> None:
-    parser = commands.add_parser("inspect", help="layers, sizes and origin of a .trit file")
-    parser.add_argument("file", type=Path, help="a .trit file")
+    parser = commands.add_parser("inspect", help="layers, sizes and origin of a network's file")
+    parser.add_argument("file", type=Path, help="a .trit file, or an FP32 checkpoint")
     parser.add_argument("--json", action="store_true", help="for machines")
 
 
@@ -91,7 +91,11 @@ def _add_predict(commands: Any) -> None:
     parser = commands.add_parser("predict", help="classify images")
     parser.add_argument("file", type=Path, help="a .trit file, or an FP32 checkpoint")
     parser.add_argument(
-        "images", type=Path, nargs="+", metavar="image", help="PNG, JPEG, IDX, or a folder"
+        "images",
+        type=Path,
+        nargs="+",
+        metavar="image",
+        help="PNG, JPEG, BMP, WEBP, IDX, or a folder",
     )
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="a list of objects")

@@ -22,6 +22,15 @@ class TritbenchError(ValueError):
     exit_code = EXIT_ERROR
 
 
+def printable(text: str) -> str:
+    r"""The text without what would steer a terminal; lines stay.
+
+    >>> printable("\x1b[31mred")
+    '?[31mred'
+    """
+    return "".join(char if char.isprintable() or char == "\n" else "?" for char in text)
+
+
 def _interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:
     raise KeyboardInterrupt
 

@@ -1,5 +1,6 @@
-"""Images of any origin as what a network takes: PNG, JPEG and IDX files, and folders of them."""
+"""Images of any origin as what a network takes: pictures, IDX files, and folders of pictures."""
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,15 +9,21 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from tritbench.data.idx import read_array, read_idx
-from tritbench.errors import TritbenchError
+from tritbench.errors import TritbenchError, printable
 
-PICTURES = (".png", ".jpg", ".jpeg")
+# What Pillow reads, by the ends of files' names.
+PICTURES = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".bmp": "BMP", ".webp": "WEBP"}
+FORMATS = list(dict.fromkeys(PICTURES.values()))
+KINDS = f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
+NAMED = 3  # of the files that are left out of a folder
 _RESAMPLE = Image.Resampling.BILINEAR
 Pixels = NDArray[np.uint8]
 
 
 def find_images(paths: list[Path]) -> list[Path]:
     """The files, and for each folder the pictures in it and below it, by name.
+
+    What else lies in a folder is named on stderr; hidden files are not.
 
     Raises:
         TritbenchError: for a path that is not there, or a folder without pictures.
@@ -28,9 +35,14 @@ def find_images(paths: list[Path]) -> list[Path]:
                 raise TritbenchError(f"{path}: no such file")
             found.append(path)
             continue
-        inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in PICTURES and p.is_file())
+        files = sorted(p for p in path.rglob("*") if not p.is_dir() and p.name[0] != ".")
+        inside = [p for p in files if p.suffix.lower() in PICTURES and p.is_file()]
         if not inside:
             raise TritbenchError(f"{path}: no pictures, expected {', '.join(PICTURES)} files")
+        if others := [printable(str(p)) for p in files if p not in set(inside)]:
+            more = f" and {len(others) - NAMED} more" if len(others) > NAMED else ""
+            listed = f"{', '.join(others[:NAMED])}{more}"
+            print(f"{printable(str(path))}: left out, not {KINDS}: {listed}", file=sys.stderr)
         found += inside
     return found
 
@@ -61,11 +73,11 @@ def _read_picture(path: Path, shape: tuple[int, int, int]) -> Pixels:
     if channels not in (1, 3):
         raise TritbenchError(f"{path}: the network takes {channels} channels, expected 1 or 3")
     try:
-        with Image.open(path, formats=["PNG", "JPEG"]) as opened:
+        with Image.open(path, formats=FORMATS) as opened:
             image = ImageOps.exif_transpose(opened)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         reason = " ".join(str(error).split())
-        raise TritbenchError(f"{path}: not a PNG or JPEG image: {reason}") from None
+        raise TritbenchError(f"{path}: not a {KINDS} image: {reason}") from None
     if image.mode.startswith("I"):  # 16 bits
         image = Image.fromarray((np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8))
     if image.has_transparency_data:
@@ -86,5 +98,5 @@ def _read_idx(path: Path) -> Pixels:
         if start == b"\0\0\x08\3":
             return read_array(path, file, 3)
     raise TritbenchError(
-        f"{path}: starts with {start.hex() or 'nothing'}, expected a PNG, JPEG or IDX image file"
+        f"{path}: starts with {start.hex() or 'nothing'}, expected a {KINDS} image, or IDX"
     )

@@ -1,4 +1,4 @@
-"""`tritbench inspect`: what a .trit file holds and what it saves."""
+"""`tritbench inspect`: what a .trit file holds and what it saves, or what a checkpoint holds."""
 
 import json
 import textwrap
@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from tritbench.errors import printable
 from tritbench.packing import Network, load_trit
 from tritbench.packing.entropy import entropy
 from tritbench.packing.t81 import LIMB_BYTES, LIMB_TRITS
@@ -20,7 +21,14 @@ def run(path: Path, as_json: bool) -> None:
     Raises:
         TritbenchError: for a file that cannot be read.
     """
-    facts = describe(load_trit(path), path.stat().st_size)
+    if path.suffix == ".safetensors":
+        # Imported when asked for: it brings PyTorch, which a .trit file does not need.
+        from tritbench.commands.checkpoint import describe_checkpoint
+        from tritbench.models import load_checkpoint
+
+        facts = describe_checkpoint(load_checkpoint(path), path.stat().st_size)
+    else:
+        facts = describe(load_trit(path), path.stat().st_size)
     print(json.dumps(facts, indent=2) if as_json else table(facts))
 
 
@@ -91,20 +99,32 @@ def table(facts: dict[str, Any]) -> str:
         for row in rows
     ]
     shape = "×".join(str(size) for size in facts["input"]["shape"])
-    stored, float32, limbs = (facts[key] for key in ("bytes", "float32_bytes", "t81_bytes"))
     lines += [
         "",
         f"input       {shape}, mean {facts['input']['mean']:.4f}, std {facts['input']['std']:.4f}",
-        f"classes     {', '.join(json.dumps(name)[1:-1] for name in facts['classes'])}",
+        f"classes     {printable(', '.join(facts['classes']))}",
+        *_sizes(facts),
+        *_provenance(facts["provenance"]),
+    ]
+    return "\n".join(lines)
+
+
+def _sizes(facts: dict[str, Any]) -> list[str]:
+    stored, float32, file = (facts[key] for key in ("bytes", "float32_bytes", "file_bytes"))
+    if "t81_bytes" not in facts:
+        return [
+            f"codec       {facts['codec']}",
+            f"bytes       {stored:,}; {float32:,} once each BatchNorm is folded",
+            f"file        {file:,} bytes",
+        ]
+    limbs = facts["t81_bytes"]
+    return [
         f"codec       {facts['codec']}, {facts['bits_per_weight']:.3f} bits a weight with scales "
         "and biases",
         f"bytes       {stored:,}: {float32 / stored:.1f}× smaller than float32 ({float32:,}), "
         f"{limbs / stored:.2f}× than t81lib's limbs ({limbs:,})",
-        f"file        {facts['file_bytes']:,} bytes: {facts['file_compression']:.1f}× smaller than "
-        "float32",
-        *_provenance(facts["provenance"]),
+        f"file        {file:,} bytes: {facts['file_compression']:.1f}× smaller than float32",
     ]
-    return "\n".join(lines)
 
 
 def _row(index: int, layer: dict[str, Any]) -> tuple[str, ...]:
@@ -125,7 +145,7 @@ def _row(index: int, layer: dict[str, Any]) -> tuple[str, ...]:
         f"{layer['weights']:,}",
         f"{layer['bytes']:,}",
         f"{layer['bits_per_weight']:.3f}",
-        f"{layer['entropy']:.3f}",
+        f"{layer['entropy']:.3f}" if "entropy" in layer else "",
         f"{layer['zeros']:.1%}",
         scales,
     )
@@ -135,6 +155,6 @@ def _provenance(content: dict[str, Any]) -> list[str]:
     lines = [
         line
         for key, value in content.items()
-        for line in textwrap.wrap(f"{json.dumps(key)[1:-1]} {json.dumps(value)}", 84)
+        for line in textwrap.wrap(printable(f"{key} {json.dumps(value, ensure_ascii=False)}"), 84)
     ]
     return [f"{'provenance' if n == 0 else '':12}{line}" for n, line in enumerate(lines)]

@@ -4,16 +4,18 @@ import csv
 import itertools
 import json
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from tritbench import runtime
 from tritbench.commands.images import find_images, read_images
+from tritbench.errors import TritbenchError, printable
 
 _BATCH = 64
 _RUNNERS_UP = 2
@@ -31,10 +33,12 @@ def run(path: Path, images: list[Path], form: str) -> None:
     """Print a line, a row of CSV or a JSON object for each image; `form` is text, csv or json.
 
     Raises:
-        TritbenchError: for a model or an image that cannot be used.
+        TritbenchError: for a model that cannot be used, and at the end where a file could not be.
     """
     model = runtime.load(path)
-    predictions = predict(model, images)
+    files = find_images(images)
+    problems: list[str] = []
+    predictions = predict(model, files, problems)
     match form:
         case "json":
             _print_json(predictions, model.classes)
@@ -43,22 +47,39 @@ def run(path: Path, images: list[Path], form: str) -> None:
         case _:
             for prediction in predictions:
                 print(_line(prediction, model.classes))
+    if len(files) == 1 and problems:
+        raise TritbenchError(problems[0])
+    for problem in problems:
+        print(f"tritbench: left out: {printable(problem)}", file=sys.stderr)
+    if problems:
+        raise TritbenchError(f"{len(problems)} of {len(files)} files could not be read")
 
 
-def predict(model: "runtime.Model", paths: list[Path]) -> Iterator[Prediction]:
+def predict(
+    model: "runtime.Model", files: Sequence[Path], problems: list[str]
+) -> Iterator[Prediction]:
     """Predictions in order; a bar on stderr shows the progress on a terminal.
 
-    Raises:
-        TritbenchError: for an image that cannot be used.
+    Why a file could not be read is added to `problems`; the others go on.
     """
-    files = find_images(paths)
     bar = tqdm(files, unit="file", disable=None if len(files) > 1 else True, leave=False)
-    named = itertools.chain.from_iterable(read_images(file, model.input.shape) for file in bar)
+    named = itertools.chain.from_iterable(_read(file, model, problems) for file in bar)
     while batch := list(itertools.islice(named, _BATCH)):
         pixels = torch.from_numpy(np.stack([image for _, image in batch]))
         rows = torch.softmax(model(pixels).double(), 1).tolist()
         for (name, _), probabilities in zip(batch, rows, strict=True):
             yield Prediction(name, probabilities)
+
+
+def _read(
+    path: Path, model: "runtime.Model", problems: list[str]
+) -> Iterator[tuple[str, NDArray[np.uint8]]]:
+    try:
+        yield from read_images(path, model.input.shape)
+    except TritbenchError as error:
+        problems.append(str(error))
+    except OSError as error:
+        problems.append(f"{path}: {error.strerror or error}")
 
 
 def _best(prediction: Prediction) -> int:
@@ -68,10 +89,10 @@ def _best(prediction: Prediction) -> int:
 def _line(prediction: Prediction, classes: list[str]) -> str:
     order = sorted(range(len(classes)), key=lambda c: -prediction.probabilities[c])
     best, *others = (
-        f"{_printable(classes[c])} {prediction.probabilities[c]:.1%}"
+        f"{printable(classes[c])} {prediction.probabilities[c]:.1%}"
         for c in order[: 1 + _RUNNERS_UP]
     )
-    return f"{_printable(prediction.image)}: {best}" + (f" ({', '.join(others)})" if others else "")
+    return f"{printable(prediction.image)}: {best}" + (f" ({', '.join(others)})" if others else "")
 
 
 def _print_json(predictions: Iterable[Prediction], classes: list[str]) -> None:
@@ -95,7 +116,3 @@ def _print_csv(predictions: Iterable[Prediction], classes: list[str]) -> None:
         best = _best(prediction)
         numbers = [f"{p:.6g}" for p in (prediction.probabilities[best], *prediction.probabilities)]
         writer.writerow([prediction.image, classes[best], *numbers])
-
-
-def _printable(text: str) -> str:
-    return "".join(c if c.isprintable() else "?" for c in text)
