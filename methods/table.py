@@ -24,12 +24,20 @@ def main() -> None:
     """Write benchmarks/methods.csv, methods.md, sweep.csv and thresholds.svg."""
     params = load_params()
     rows = [row for mode in ("ptq", "qat") for row in summaries(params, mode)]
-    lines = [",".join(COLUMNS), *(",".join(str(row[key]) for key in COLUMNS) for row in rows)]
-    write_atomic(OUT / "methods.csv", "\n".join(lines) + "\n")
+    write_atomic(OUT / "methods.csv", table(rows))
     write_atomic(OUT / "methods.md", markdown(rows))
     write_atomic(OUT / "sweep.csv", sweep(params))
     write_atomic(OUT / "thresholds.svg", thresholds(params))
     print(f"table: {OUT / 'methods.csv'}: {len(rows)} rows; {OUT / 'thresholds.svg'}")
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """The rows as CSV."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
 
 
 def sweep(params: Params) -> str:

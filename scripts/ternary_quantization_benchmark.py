@@ -2,12 +2,14 @@
 
     python scripts/ternary_quantization_benchmark.py --model mlp --threshold 0.5 --output runs.csv
 
-What no flag sets comes from params.yaml. Each mode is timed beside FP32, at the first of
-evaluate.batch_sizes, and appends its row as soon as it is measured.
+What no flag sets comes from params.yaml; with --data-dir, that folder's images are the data set.
+Each mode is timed beside FP32, at the first of evaluate.batch_sizes, and appends its row as soon as
+it is measured.
 """
 
 import argparse
 import os
+import sys
 import tempfile
 import uuid
 from datetime import UTC, datetime
@@ -15,10 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from tritbench import data, models, train
-from tritbench.errors import reported
+from tritbench.errors import TritbenchError, reported
 from tritbench.measure.benchmark import measure_model
+from tritbench.measure.classes import classes_without_images
 from tritbench.measure.machine import fingerprint
-from tritbench.measure.rows import Row, append_rows, git_revision
+from tritbench.measure.rows import Row, append_rows, git_revision, recipes
 from tritbench.packing import save_trit
 from tritbench.params import Params, load_params, parse_params
 from tritbench.provenance import provenance
@@ -54,7 +57,7 @@ def parameters(flags: argparse.Namespace) -> Params:
     content["evaluate"]["batch_sizes"] = content["evaluate"]["batch_sizes"][:1]
     content["evaluate"]["peers"] = []  # the rows are those of the three modes
     overrides = [
-        ("data", "dataset", flags.dataset),
+        ("data", "dataset", _dataset(flags)),
         ("train", "batch_size", flags.batch_size),
         ("qat", "epochs", flags.qat_epochs),
         ("quantize", "threshold", flags.threshold),
@@ -71,13 +74,25 @@ def parameters(flags: argparse.Namespace) -> Params:
     return parse_params(content, "command line over params.yaml")
 
 
+def _dataset(flags: argparse.Namespace) -> str | None:
+    """What the folder holds, or else what --dataset says."""
+    if flags.data_dir is None:
+        return flags.dataset  # type: ignore[no-any-return]
+    held = data.dataset_in(flags.data_dir)
+    if flags.dataset not in (None, held):
+        raise TritbenchError(
+            f"--dataset {flags.dataset}: {flags.data_dir} holds {held}, expected --data-dir alone"
+        )
+    return held
+
+
 def main() -> None:
     """Run the three modes of one model in a temporary folder."""
     flags = arguments()
     params = parameters(flags)
-    if flags.data_dir is not None:
-        variable = data.folder_variable(params.data.dataset)
-        os.environ[variable] = str(flags.data_dir)
+    if flags.data_dir is not None and not params.data.dataset.startswith("path:"):
+        os.environ[data.folder_variable(params.data.dataset)] = str(flags.data_dir)
+    append_rows(flags.output, [])  # what it will not take is known before the work
     device = train.use_device(params.train.device, params.train.threads)
     with tempfile.TemporaryDirectory(prefix="tritbench.") as folder:
         benchmark(params, flags.model, flags.output, Path(folder), device)
@@ -88,6 +103,12 @@ def benchmark(params: Params, name: str, output: Path, folder: Path, device: str
     dataset = data.load(
         data.fetch(params.data, params.seed, into=folder), params.data.validation, params.seed
     )
+    counts = ", ".join(
+        f"{len(getattr(dataset, part)):,} {part}" for part in ("train", "validation", "test")
+    )
+    print(f"data: {dataset.name}, {counts} images of {len(dataset.classes)} classes")
+    if bare := classes_without_images(dataset.test.labels, dataset.classes):
+        print(f"data: no test images of {', '.join(bare)}", file=sys.stderr)
     spec = models.InputSpec(dataset.image_shape, dataset.mean, dataset.std)
     recipe = train.recipe(params, name, device)
     check_schedule(params.qat, train.qat_recipe(params, name, device), len(dataset.train))
@@ -99,12 +120,12 @@ def benchmark(params: Params, name: str, output: Path, folder: Path, device: str
         "machine": fingerprint()["id"],
         "timestamp": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    methods = {"ptq": params.ptq.method, "qat": params.qat.method}
+    made_by = recipes(params)
     paths = {"fp32": folder / "fp32.safetensors"}
 
     def measure(mode: str) -> None:
         beside_fp32 = {"fp32": paths["fp32"], mode: paths[mode]}
-        result = measure_model(name, beside_fp32, dataset, params.evaluate, methods, about)
+        result = measure_model(name, beside_fp32, dataset, params.evaluate, made_by, about)
         row = next(row for row in result.rows if row["mode"] == mode)
         append_rows(output, [row])
         print(

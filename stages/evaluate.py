@@ -2,6 +2,7 @@
 
 import io
 import json
+import sys
 import uuid
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,8 +12,8 @@ import numpy as np
 from tritbench import data, train
 from tritbench.errors import reported
 from tritbench.files import write_atomic
-from tritbench.measure.accuracy import confusion
 from tritbench.measure.benchmark import measure_model
+from tritbench.measure.classes import classes_without_images
 from tritbench.measure.energy import Meter, find_meter
 from tritbench.measure.latency import MAX_SPREAD, timer_overhead
 from tritbench.measure.machine import fingerprint
@@ -22,6 +23,7 @@ from tritbench.measure.rows import (
     brief_metrics,
     git_revision,
     metrics_json,
+    recipes,
     rows_csv,
     table_csv,
 )
@@ -45,6 +47,8 @@ def main() -> None:
     memory = peak_memory(files, sizes, threads) if params.evaluate.latency else None
     meter = find_meter()
     dataset = data.load(params.data.folder, params.data.validation, params.seed)
+    if bare := classes_without_images(dataset.test.labels, dataset.classes):
+        print(f"evaluate: no test images of {', '.join(bare)}", file=sys.stderr)
     machine = fingerprint()
     about: Row = {
         "dataset": dataset.name,
@@ -54,20 +58,20 @@ def main() -> None:
         "machine": machine["id"],
         "timestamp": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    methods = {"ptq": params.ptq.method, "qat": params.qat.method}
+    made = recipes(params)
     rows: list[Row] = []
     peers: list[Row] = []
     absent: dict[str, dict[str, str]] = {}
     classes: list[Row] = []
     predictions: dict[str, np.ndarray] = {"labels": dataset.test.labels.numpy()}
-    confusions = ["model,mode,actual,predicted,count"]
+    confusions: list[Row] = []
     for name in params.models:
         result = measure_model(
             name,
             paths[name],
             dataset,
             params.evaluate,
-            methods,
+            made,
             about,
             meter if isinstance(meter, Meter) and params.evaluate.latency else None,
             memory,
@@ -76,14 +80,9 @@ def main() -> None:
         peers += result.peers
         absent |= {name: result.absent} if result.absent else {}
         classes += result.classes
+        confusions += result.confusions
         for mode, logits in result.test_logits.items():
             predictions[f"{name}.{mode}"] = logits.numpy()
-            counts = confusion(logits.argmax(1), dataset.test.labels, len(dataset.classes))
-            confusions += [
-                f"{name},{mode},{json.dumps(actual)},{json.dumps(predicted)},{counts[i, j]}"
-                for i, actual in enumerate(dataset.classes)
-                for j, predicted in enumerate(dataset.classes)
-            ]
     metrics = metrics_json(rows)
     metrics["latency"] = {
         "machine": machine,
@@ -101,7 +100,7 @@ def main() -> None:
     write_atomic(OUT / "quantization_runs.csv", rows_csv(rows))
     write_atomic(OUT / "peers.csv", rows_csv(peers))
     write_atomic(OUT / "per_class.csv", table_csv(classes))
-    write_atomic(OUT / "confusion.csv", "\n".join(confusions) + "\n")
+    write_atomic(OUT / "confusion.csv", table_csv(confusions))
     archive = io.BytesIO()
     np.savez_compressed(archive, **predictions)  # type: ignore[arg-type]
     write_atomic(OUT / "predictions.npz", archive.getvalue())

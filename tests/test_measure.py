@@ -1,4 +1,5 @@
 import csv
+import re
 import subprocess
 import sys
 from itertools import pairwise
@@ -260,19 +261,46 @@ def test_two_processes_may_append_at_the_same_time(tmp_path):
     assert lines[1:] == [",".join(["x" * 50] * len(COLUMNS))] * 100
 
 
-def test_appending_refuses_other_columns_and_starts_on_a_new_line(tmp_path):
+def test_appending_refuses_other_columns(tmp_path):
+    path = tmp_path / "runs.csv"
+    older = ",".join(column for column in COLUMNS if column not in ("threshold", "reference"))
+    for content, message in {
+        f"{older}\n": "without threshold, reference; expected a new file",
+        f"{','.join(COLUMNS)},mine\n": "with 'mine'; expected",
+        "\xff,\n": "and with '\ufffd', ''; expected",
+        f"{','.join(reversed(COLUMNS))}\n": "reordered; expected",
+    }.items():
+        path.write_bytes(content.encode("latin-1"))
+        with pytest.raises(TritbenchError, match=re.escape(message)):
+            append_rows(path, [])
+        assert path.read_bytes() == content.encode("latin-1")
+
+
+def test_half_a_row_that_a_killed_writer_left_is_removed_and_a_whole_one_kept(tmp_path):
     path = tmp_path / "runs.csv"
     append_rows(path, [row()])
-    path.write_text(path.read_text() + "mlp,fp32,half a r")
+    whole = path.read_text()
+    path.write_text(whole + "mlp,fp32,half a r")
     append_rows(path, [row()])
-    lines = path.read_text().splitlines()
-    assert lines[2] == "mlp,fp32,half a r"
-    assert lines[3] == lines[1]
-    for content in (b"a,b\n", b"\xff\n"):
-        path.write_bytes(content)
-        with pytest.raises(TritbenchError, match=r"runs\.csv: its columns are '"):
-            append_rows(path, [row()])
-        assert path.read_bytes() == content
+    assert path.read_text() == whole + whole.splitlines()[1] + "\n"
+    path.write_text(whole.rstrip())  # as some editors do
+    append_rows(path, [row()])
+    assert path.read_text() == whole + whole.splitlines()[1] + "\n"
+
+
+def test_a_full_disk_leaves_the_file_as_it_was(tmp_path):
+    path = tmp_path / "runs.csv"
+    append_rows(path, [row()])
+    before = path.read_bytes()
+    code = (
+        "import resource; from pathlib import Path;"
+        "from tritbench.measure.rows import COLUMNS, append_rows;"
+        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({len(before) + 50}, -1));"
+        f"append_rows(Path({str(path)!r}), [dict.fromkeys(COLUMNS, 'x' * 50)])"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert re.search(r"OSError: .* File too large: .*runs\.csv", ended.stderr)
+    assert path.read_bytes() == before
 
 
 def test_appending_counts_bytes_not_characters(tmp_path):

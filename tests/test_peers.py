@@ -166,7 +166,7 @@ def test_a_run_has_rows_of_peers_with_all_columns(files, tmp_path):
     about = dict.fromkeys(("dataset", "seed", "run_id", "git_rev", "machine", "timestamp"), "x")
     memory = {(files["ptq"], 1): 4096}
     found = measure_model(
-        "mlp", files, dataset, settings, {"ptq": "gptq"}, about, None, lambda: memory
+        "mlp", files, dataset, settings, {"ptq": {"method": "gptq"}}, about, None, lambda: memory
     )
     assert [(row["mode"], row["batch_size"]) for row in found.rows] == [
         *(("fp32", 1), ("ptq", 1), ("fp32", 4), ("ptq", 4))

@@ -1,5 +1,7 @@
 """The pipeline under DVC itself, in a temporary clone with tiny settings."""
 
+import csv
+import html
 import json
 import os
 import re
@@ -18,6 +20,7 @@ from tiny import write_tiny_dataset
 from tritbench.files import sha256
 
 ROOT = Path(__file__).parents[1]
+CLASSES = ['5" pipe', "café, noir", "<b>", "bare"]  # the last one in no test image
 STAGES = ["download", "train_fp32", "quantize_ptq", "train_qat", "evaluate", "report"]
 
 
@@ -105,7 +108,8 @@ def artifacts(folder):
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory):
     folder = tmp_path_factory.mktemp("images") / "toys"
-    write_tiny_dataset(folder)
+    write_tiny_dataset(folder, classes=len(CLASSES), tested=len(CLASSES) - 1)
+    (folder / "classes.txt").write_text("\ufeff" + "\n".join(CLASSES), "utf-8")
     return folder
 
 
@@ -115,6 +119,7 @@ def clone(tmp_path_factory, dataset):
     output = dvc(folder, "repro")
     ran = stages_run(output)
     assert {stage.split("@")[0] for stage in ran} == set(STAGES)
+    assert "evaluate: no test images of bare\n" in output
     commit(folder)
     return folder
 
@@ -163,6 +168,19 @@ def test_the_results_carry_the_data_sets_name(clean):
         "benchmarks/quantization_runs.csv",
     ):
         assert "toys" in (clean / name).read_text()
+
+
+def test_classes_keep_their_names(clean):
+    for name, columns in (("confusion", ("actual", "predicted")), ("per_class", ("class",))):
+        with (clean / f"benchmarks/{name}.csv").open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        for column in columns:
+            found = list(dict.fromkeys(row[column] for row in rows))
+            assert found == CLASSES[: -1 if name == "per_class" else None]
+    page = (clean / "benchmarks/report.html").read_text("utf-8")
+    assert "<td><b>" not in page
+    assert "There are none of bare" in page
+    assert set(CLASSES) < set(re.findall(r"<th[^>]*>([^<]*)<", html.unescape(page)))
 
 
 @pytest.mark.parametrize(
@@ -340,17 +358,49 @@ def test_dvcs_tables_are_short(clean):
 
 def test_the_whole_benchmark_runs_in_one_process_without_dvc(clean, dataset, tmp_path):
     output = tmp_path / "runs.csv"
+    params = (clean / "params.yaml").read_text()
+    (clean / "params.yaml").write_text(params.replace(f"path:{dataset}", "embedded"))
     script = "scripts/ternary_quantization_benchmark.py"
-    flags = ["--model", "linear", "--dataset", f"path:{dataset}", "--batch-size", "16"]
-    flags += ["--fp32-epochs", "1", "--qat-epochs", "1", "--threshold", "0.5", "--device", "cpu"]
-    command = [sys.executable, script, *flags, "--latency-iters", "3", "--output", str(output)]
-    for _ in range(2):
-        printed = run(clean, *command)
+    flags = ["--model", "linear", "--data-dir", str(dataset), "--batch-size", "16"]
+    flags += ["--fp32-epochs", "1", "--qat-epochs", "1", "--device", "cpu", "--latency-iters", "3"]
+    command = [sys.executable, script, *flags, "--output", str(output), "--threshold"]
+    for threshold in ("0.5", "0.70001"):
+        printed = run(clean, *command, threshold)
+        assert printed.startswith(
+            "data: toys, 250 train, 50 validation, 100 test images of 4 class"
+        )
+        assert "no test images of bare" in printed
         assert all(f"linear {mode}: test accuracy" in printed for mode in ("fp32", "ptq", "qat"))
-    rows = output.read_text().splitlines()
-    assert rows[0].startswith("model,mode,batch_size,accuracy,loss,latency_s,bytes,")
-    assert [row.split(",")[1] for row in rows[1:]] == ["fp32", "ptq", "qat"] * 2
-    assert "threshold = 1.5" in run(clean, *command, "--threshold", "1.5", check=False)
+    with output.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0])[:7] == [
+        "model",
+        "mode",
+        "batch_size",
+        "accuracy",
+        "loss",
+        "latency_s",
+        "bytes",
+    ]
+    assert [row["mode"] for row in rows] == ["fp32", "ptq", "qat"] * 2
+    made = [[row[key] for key in ("threshold", "reference", "granularity")] for row in rows[2:5]]
+    assert made == [["0.5", "absmean", "channel"], ["", "", ""], ["0.70001", "absmean", "channel"]]
+    assert {row["dataset"] for row in rows} == {"toys"}
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--threshold", "1.5"], "threshold = 1.5"),
+        (["--dataset", "kmnist", "--data-dir", "nowhere"], "holds path:"),
+        (["--output", "older.csv"], "older.csv: its columns are not this version's: without model"),
+    ],
+)
+def test_the_script_refuses_before_it_works(tmp_path, flags, message):
+    (tmp_path / "older.csv").write_text("mode,batch_size\n")
+    script = str(ROOT / "scripts/ternary_quantization_benchmark.py")
+    assert message in run(tmp_path, sys.executable, script, *flags, check=False)
+    assert (tmp_path / "older.csv").read_text() == "mode,batch_size\n"
 
 
 def wait_for_child(process, script):

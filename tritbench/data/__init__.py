@@ -8,7 +8,7 @@ from tritbench.data.dataset import (
     load,
     read_description,
 )
-from tritbench.data.sources import NoSource, fetch, folder_variable
+from tritbench.data.sources import NoSource, dataset_in, fetch, folder_variable
 
 __all__ = [
     "Dataset",
@@ -16,6 +16,7 @@ __all__ = [
     "Images",
     "NoSource",
     "calibration_images",
+    "dataset_in",
     "fetch",
     "folder_variable",
     "load",

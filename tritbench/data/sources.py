@@ -7,6 +7,7 @@ import shutil
 import socket
 import sys
 import tempfile
+import unicodedata
 from collections.abc import Callable, Iterator
 from http.client import HTTPException
 from pathlib import Path
@@ -119,7 +120,7 @@ def _copy_users_files(params: DataParams, folder: Path) -> tuple[str, ...]:
 
 def _read_class_names(path: Path, count: int) -> tuple[str, ...]:
     try:
-        names = tuple(line.strip() for line in path.read_text("utf-8").splitlines())
+        names = tuple(line.strip() for line in path.read_text("utf-8-sig").splitlines())
     except UnicodeDecodeError as error:
         raise TritbenchError(
             f"{path}: {error.reason} at byte {error.start}, expected UTF-8"
@@ -129,6 +130,9 @@ def _read_class_names(path: Path, count: int) -> tuple[str, ...]:
             f"{path}: found {len(set(names) - {''})} different names in {len(names)} lines, "
             f"expected {count}, one a line, as many as there are labels"
         )
+    for name in names:
+        if any(unicodedata.category(character) == "Cc" for character in name):
+            raise TritbenchError(f"{path}: {name!r}: expected a name without control characters")
     return names
 
 
@@ -169,6 +173,15 @@ def _sources(params: DataParams) -> Iterator[tuple[str, Get]]:
     for mirror in published.mirrors:
         if mirror not in tried:
             yield mirror, _from_mirror(mirror)
+
+
+def dataset_in(folder: Path) -> str:
+    """What `data.dataset` is for a folder's files: the published set that they are, or `path:`."""
+    for name, published in PUBLISHED.items():
+        files = zip(FILES, published.hashes, strict=True)
+        if all((folder / file).is_file() and sha256(folder / file) == h for file, h in files):
+            return name
+    return f"path:{folder.resolve()}"
 
 
 def folder_variable(dataset: str) -> str:

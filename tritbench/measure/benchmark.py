@@ -17,13 +17,13 @@ from tritbench.measure.accuracy import (
     flips,
     predict,
     score,
-    score_classes,
 )
+from tritbench.measure.classes import class_rows, confusion_rows
 from tritbench.measure.energy import Meter, joules_per_image
 from tritbench.measure.latency import Latency, interleaved
 from tritbench.measure.memory import PeakMemory
 from tritbench.measure.peers import EAGER, PEERS, AbsentError, Normalize, Peer, build_peer
-from tritbench.measure.rows import METRICS, Row
+from tritbench.measure.rows import METRICS, RECIPE, Row
 from tritbench.measure.statistics import ratio_interval
 from tritbench.measure.storage import Storage, float_storage, ternary_storage
 from tritbench.models import load_checkpoint, weight_layers
@@ -43,8 +43,8 @@ class Result:
         peers: the same for each peer that ran the FP32 network, with mode `peer`; the first is
             PyTorch, whose rows are FP32's own.
         absent: peer to the reason why it did not.
-        classes: one for each mode and class that has test images: model, mode, class, accuracy,
-            low, high.
+        classes: as `class_rows` makes them of the test split.
+        confusions: as `confusion_rows` does.
         test_logits: [n, classes] on the test split, by mode.
         engine: what ran it last, in words.
     """
@@ -53,6 +53,7 @@ class Result:
     peers: list[Row]
     absent: dict[str, str]
     classes: list[Row]
+    confusions: list[Row]
     test_logits: dict[str, Tensor]
     engine: str
 
@@ -62,7 +63,7 @@ def measure_model(
     paths: Mapping[str, Path],
     dataset: Dataset,
     settings: EvaluateParams,
-    methods: Mapping[str, str],
+    recipes: Mapping[str, Row],
     about: Mapping[str, object],
     meter: Meter | None = None,
     memory: Callable[[], PeakMemory] | None = None,
@@ -77,7 +78,7 @@ def measure_model(
         paths: mode (fp32 first, then ptq, qat) to file.
         dataset: its validation split gives `accuracy` and `loss`, its test split the rest.
         settings: batch sizes, threads, time for each measurement, peers.
-        methods: of quantization, by mode.
+        recipes: the columns of RECIPE, by mode.
         about: columns that all rows share: dataset, seed, run_id, git_rev, machine, timestamp.
         meter: of energy, where there is one.
         memory: of the files, as `peak_memory` returns it; awaited before anything is timed.
@@ -113,7 +114,8 @@ def measure_model(
             **_storage(storage[key], storage["fp32"]),
             "reference_accuracy": None,
             "engine_accuracy_delta": None,
-            "method": key if key in peers else methods.get(key, ""),
+            **dict.fromkeys(RECIPE, ""),
+            **({"method": key} if key in peers else recipes.get(key, {})),
             "precision": _precision(paths.get(key, paths["fp32"])),
         }
     for mode, model in references.items():
@@ -152,29 +154,16 @@ def measure_model(
                     **about,
                 }
             )
-    classes = [
-        {
-            "model": name,
-            "mode": mode,
-            "class": label,
-            "accuracy": found.accuracy,
-            "low": found.low,
-            "high": found.high,
-        }
-        for mode in paths
-        for label, found in zip(
-            dataset.classes, score_classes(logits[mode], test.labels), strict=True
-        )
-        if found is not None
-    ]
+    own = {mode: logits[mode] for mode in paths}
     print(f"{name}: {', '.join(calls)} measured in {time.perf_counter() - start:.1f} s")
     eager = [{**row, "mode": "peer", "method": EAGER} for row in rows if row["mode"] == "fp32"]
     return Result(
         [row for row in rows if row["mode"] != "peer"],
         eager + [row for row in rows if row["mode"] == "peer"],
         absent,
-        classes,
-        {mode: logits[mode] for mode in paths},
+        class_rows(name, own, test.labels, dataset.classes),
+        confusion_rows(name, own, test.labels, dataset.classes),
+        own,
         models[list(paths)[-1]].engine,
     )
 

@@ -1,16 +1,19 @@
 """Measurements as rows of CSV and as metrics for `dvc metrics diff`."""
 
+import codecs
 import csv
 import fcntl
 import io
 import os
 import sys
 from collections.abc import Iterable, Sequence
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
 from tritbench.errors import TritbenchError
 from tritbench.git import git, git_object
+from tritbench.params import Params
 
 Row = dict[str, Any]
 
@@ -49,6 +52,9 @@ COLUMNS = (
     "engine_accuracy_delta",
     "reference_latency_s",
     "method",
+    "threshold",
+    "reference",
+    "granularity",
     "precision",
     "threads",
     "dataset",
@@ -58,6 +64,8 @@ COLUMNS = (
     "machine",
     "timestamp",
 )
+# Those of them that say how a network was made.
+RECIPE = ("method", "threshold", "reference", "granularity")
 METRICS = {
     "accuracy": (
         "accuracy",
@@ -121,26 +129,50 @@ def rows_csv(rows: Iterable[Row]) -> str:
 def append_rows(path: Path, rows: Iterable[Row]) -> None:
     """Add rows to a CSV file, with a header where it is new; safe when several processes do.
 
+    All of them are written or none. Half a row that a killed writer left is removed. Without rows
+    this tells whether the file will take them.
+
     Raises:
         TritbenchError: where the file has other columns.
+        OSError: naming the file, which is what it was before.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+b") as file:
+    with path.open("a+b", buffering=0) as file:
         fcntl.flock(file, fcntl.LOCK_EX)  # released when the file is closed
         file.seek(0)
-        found = file.readline().rstrip(b"\r\n")
-        columns = ",".join(COLUMNS).encode()
-        if found not in (b"", columns):
-            raise TritbenchError(
-                f"{path}: its columns are {found.decode(errors='replace')!r}, expected "
-                f"{columns.decode()}"
-            )
-        lines = [_cells(row) for row in rows]
-        if not found:
-            lines.insert(0, list(COLUMNS))
-        elif file.seek(-1, os.SEEK_END) and file.read(1) != b"\n":
-            file.write(b"\n")  # a writer that was killed left its last line open
-        file.write(_lines(lines).encode())
+        content = file.readall()
+        header = content.removeprefix(codecs.BOM_UTF8).partition(b"\n")[0].decode(errors="replace")
+        if content and header.rstrip("\r") != ",".join(COLUMNS):
+            raise TritbenchError(f"{path}: {_other_columns(header)}; expected a new file")
+        text = _lines([*([] if content else [list(COLUMNS)]), *map(_cells, rows)])
+        end = content.rfind(b"\n") + 1
+        if last := content[end:].decode(errors="replace"):
+            if len(next(csv.reader([last]))) == len(COLUMNS):  # an editor left its end out
+                text = f"\n{text}"
+            else:
+                file.truncate(end)
+        _write_whole(file, text.encode(), path)
+
+
+def _other_columns(header: str) -> str:
+    found = header.rstrip("\r").split(",")
+    lacking = ", ".join(column for column in COLUMNS if column not in found)
+    unknown = ", ".join(repr(column) for column in found if column not in COLUMNS)
+    facts = (lacking and f"without {lacking}", unknown and f"with {unknown}")
+    return f"its columns are not this version's: {' and '.join(filter(None, facts)) or 'reordered'}"
+
+
+def _write_whole(file: FileIO, data: bytes, path: Path) -> None:
+    size, left = os.fstat(file.fileno()).st_size, memoryview(data)
+    try:
+        while left:
+            left = left[file.write(left) :]
+        os.fsync(file.fileno())
+    except BaseException as error:
+        file.truncate(size)
+        if isinstance(error, OSError):
+            error.filename = str(path)
+        raise
 
 
 def table_csv(rows: Sequence[Row]) -> str:
@@ -197,6 +229,13 @@ def rounded(column: str, value: Any) -> Any:
     if column in DECIMALS:
         return round(value, DECIMALS[column])
     return float(f"{value:.4g}")
+
+
+def recipes(params: Params) -> dict[str, Row]:
+    """The columns of RECIPE by mode: the parameters as they were set, as text."""
+    shared = {key: str(value) for key, value in params.quantize if key in RECIPE}
+    methods = {"ptq": params.ptq.method, "qat": params.qat.method}
+    return {mode: {"method": method, **shared} for mode, method in methods.items()}
 
 
 def git_revision(folder: Path) -> str:

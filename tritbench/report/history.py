@@ -17,8 +17,8 @@ from tritbench.report.runs import Run
 from tritbench.report.summary import MODE_NAMES, interval, size, speedup
 
 HEADER = (
-    *("revision", "when", "model", "mode", "method", "data set", "test accuracy [95% interval]"),
-    *("bytes", "batch", "speed-up", "machine"),
+    *("revision", "when", "model", "mode", "method", "threshold", "data set"),
+    *("test accuracy [95% interval]", "bytes", "batch", "speed-up", "machine"),
 )
 STYLE = """
 :root { color-scheme: light dark; }
@@ -26,7 +26,7 @@ body { margin: 0 auto; max-width: 70rem; padding: 1rem; font: 1rem/1.5 system-ui
 div { overflow-x: auto; } img { background: #fff; }
 table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .25rem .6rem; text-align: right; white-space: nowrap; border-bottom: 1px solid; }
-th:nth-child(-n+6), td:nth-child(-n+6) { text-align: left; }
+th:nth-child(-n+7), td:nth-child(-n+7) { text-align: left; }
 """
 
 
@@ -82,6 +82,7 @@ def history_rows(entries: Sequence[Entry]) -> list[list[str]]:
             entry.run.model,
             MODE_NAMES[entry.run.mode],
             entry.run.method,
+            entry.run.threshold,
             entry.run.dataset,
             interval(entry.run),
             size(entry.run.bytes),

@@ -28,6 +28,8 @@ LATER = {
     *("test_loss", "ece", "mcnemar_p", "flips_lost", "flips_won", "latency_iqr_s", "latency_p99_s"),
     *("speedup_low", "speedup_high", "disturbed", "peak_memory_bytes", "entropy_bits", "method"),
     *("joules_per_image", "bits_per_weight", "zeros", "agreement", "precision"),
+    *("joules_per_image", "bits_per_weight", "zeros", "agreement"),
+    *("threshold", "reference", "granularity"),
 }
 
 
@@ -69,6 +71,9 @@ class Run:
     bits_per_weight: float | None
     zeros: float | None
     method: str
+    threshold: str
+    reference: str
+    granularity: str
     precision: str
     threads: int
     dataset: str
@@ -267,8 +272,11 @@ def _run(row: CsvRow) -> Run:
         agreement=share("agreement"),
         bits_per_weight=positive("bits_per_weight"),
         zeros=share("zeros"),
-        method=row.text("method") if row.has("method") else "",
-        precision=row.text("precision") if row.has("precision") else "",
+        method=row.optional_text("method"),
+        threshold=row.optional_text("threshold"),
+        reference=row.optional_text("reference"),
+        granularity=row.optional_text("granularity"),
+        precision=row.optional_text("precision"),
         threads=row.integer("threads", 1),
         dataset=row.text("dataset"),
         seed=row.integer("seed"),

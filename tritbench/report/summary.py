@@ -150,10 +150,12 @@ def provenance(runs: Sequence[Run], machine: Machine, engine: str) -> list[tuple
     run = runs[0]
     methods = {MODE_NAMES[r.mode]: r.method for r in runs if r.method}
     trained = {r.model: r.precision for r in runs if r.precision}
+    ternary = next((r for r in runs if r.threshold), None)
     return [
         ("Data set", run.dataset),
         ("Machine", machine.text),
         ("Methods", ", ".join(f"{mode} {method}" for mode, method in methods.items())),
+        *([("Quantization", _quantization(ternary))] if ternary else []),
         *(
             [("Trained in", ", ".join(" ".join(pair) for pair in trained.items()))]
             if trained
@@ -165,6 +167,10 @@ def provenance(runs: Sequence[Run], machine: Machine, engine: str) -> list[tuple
         ("Run", f"{run.run_id}, {run.timestamp}"),
         ("Git revision", run.git_rev),
     ]
+
+
+def _quantization(run: Run) -> str:
+    return f"threshold {run.threshold}, reference {run.reference}, granularity {run.granularity}"
 
 
 def escape_markdown(text: str) -> str:

@@ -24,6 +24,10 @@ class CsvRow:
             raise self.bad(column, "text")
         return self.values[column]
 
+    def optional_text(self, column: str) -> str:
+        """Text; empty where there is no value."""
+        return self.values[column] if self.has(column) else ""
+
     def one_of(self, column: str, allowed: Sequence[str]) -> str:
         """One of a few words."""
         if self.values[column] not in allowed:
@@ -90,13 +94,13 @@ def read_text(path: Path) -> str:
 
 
 def csv_rows(text: str, origin: str, columns: Sequence[str]) -> Iterator[CsvRow]:
-    """The rows of CSV with a header that has at least `columns`.
+    """The rows of CSV with a header that has at least `columns`; a byte order mark is left out.
 
     Raises:
         TritbenchError: naming the origin and line.
     """
     try:
-        reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+        reader = csv.DictReader(io.StringIO(text.removeprefix("\ufeff"), newline=""), strict=True)
         for column in columns:
             if column not in (reader.fieldnames or ()):
                 raise TritbenchError(f"{origin}, line 1: no column {column!r}")

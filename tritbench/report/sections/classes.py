@@ -34,8 +34,14 @@ def confusion_section(results: Results) -> Section:
         views = [last[0], last[-1]] if len(last) > 1 else last
         blocks.append(Chart("Confusion matrices", spec, panels, tables, note, views=views))
     blocks += _classes(results, modes)
-    lead = "Which classes are taken for which, over the test images."
+    lead = "Which classes are taken for which, over the test images." + _bare(results.confusions[0])
     return Section("classes", "Classes", lead, blocks)
+
+
+def _bare(matrix: Confusion) -> str:
+    counted = zip(matrix.classes, matrix.counts, strict=True)
+    names = [name for name, counts in counted if not sum(counts)]
+    return f" There are none of {', '.join(names)}, on which no figure says anything." * bool(names)
 
 
 def _worst(matrix: Confusion) -> str:
