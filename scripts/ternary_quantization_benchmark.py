@@ -106,7 +106,7 @@ def benchmark(params: Params, name: str, output: Path, folder: Path, device: str
     counts = ", ".join(
         f"{len(getattr(dataset, part)):,} {part}" for part in ("train", "validation", "test")
     )
-    print(f"data: {dataset.name}, {counts} images of {len(dataset.classes)} classes")
+    print(f"data: {dataset.name}, {counts} images of {len(dataset.classes)} classes", flush=True)
     if bare := classes_without_images(dataset.test.labels, dataset.classes):
         print(f"data: no test images of {', '.join(bare)}", file=sys.stderr)
     spec = models.InputSpec(dataset.image_shape, dataset.mean, dataset.std)

@@ -28,7 +28,6 @@ LATER = {
     *("test_loss", "ece", "mcnemar_p", "flips_lost", "flips_won", "latency_iqr_s", "latency_p99_s"),
     *("speedup_low", "speedup_high", "disturbed", "peak_memory_bytes", "entropy_bits", "method"),
     *("joules_per_image", "bits_per_weight", "zeros", "agreement", "precision"),
-    *("joules_per_image", "bits_per_weight", "zeros", "agreement"),
     *("threshold", "reference", "granularity"),
 }
 

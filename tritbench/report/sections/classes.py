@@ -41,7 +41,11 @@ def confusion_section(results: Results) -> Section:
 def _bare(matrix: Confusion) -> str:
     counted = zip(matrix.classes, matrix.counts, strict=True)
     names = [name for name, counts in counted if not sum(counts)]
-    return f" There are none of {', '.join(names)}, on which no figure says anything." * bool(names)
+    return (
+        f" No test image shows {', '.join(names)}: no figure says anything of that."
+        if names
+        else ""
+    )
 
 
 def _worst(matrix: Confusion) -> str:
