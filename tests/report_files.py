@@ -165,7 +165,7 @@ def evidence(folder: Path, results: Results) -> Evidence:
         network = build(model, settings[model], spec.shape, len(CLASSES), 0).eval()
         models = folder / "models" / model
         save_checkpoint(models / "fp32.safetensors", Checkpoint(network, spec, CLASSES, {}))
-        images = torch.zeros(4, *spec.shape, dtype=torch.uint8)
+        images = torch.zeros(16, *spec.shape, dtype=torch.uint8)
         ternary = quantize_ptq(network, images, spec, quantize, ptq)
         for mode in ("ptq", "qat"):
             save_trit(models / f"{mode}.trit", ternary, spec, CLASSES, {})
