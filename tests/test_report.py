@@ -57,6 +57,16 @@ def test_summary_has_the_measured_numbers(results: Results) -> None:
     fp32 = next(line for line in text.splitlines() if line.startswith("| mlp | FP32"))
     assert fp32.count("| – ") == 3
     assert "the machine was disturbed" in text
+    assert "Quantization:" not in text  # the columns came later
+
+
+def test_summary_says_how_the_ternary_networks_were_made(tmp_path: Path) -> None:
+    path = write_inputs(tmp_path, ("mlp",)) / "quantization_runs.csv"
+    add_columns(path, {"threshold": "0.7", "reference": "absmean", "granularity": "group:64"})
+    path.write_text("\ufeff" + path.read_text(encoding="utf-8"), encoding="utf-8")
+    results = read_results(tmp_path, ["mlp"])
+    text = summary_markdown(results.runs, results.machine, ENGINE, TITLE)
+    assert "Quantization: threshold 0.7, reference absmean, granularity group:64; " in text
 
 
 def test_runs_without_timing_and_of_older_revisions_are_read(tmp_path: Path) -> None:
