@@ -39,9 +39,9 @@ def find_images(paths: list[Path]) -> list[Path]:
         inside = [p for p in files if p.suffix.lower() in PICTURES and p.is_file()]
         if not inside:
             raise TritbenchError(f"{path}: no pictures, expected {', '.join(PICTURES)} files")
-        if others := [printable(str(p)) for p in files if p not in set(inside)]:
+        if others := sorted(set(files) - set(inside)):
             more = f" and {len(others) - NAMED} more" if len(others) > NAMED else ""
-            listed = f"{', '.join(others[:NAMED])}{more}"
+            listed = printable(", ".join(map(str, others[:NAMED])) + more)
             print(f"{printable(str(path))}: left out, not {KINDS}: {listed}", file=sys.stderr)
         found += inside
     return found
