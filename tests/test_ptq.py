@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from tritbench.models import InputSpec
 from tritbench.params import PtqParams, QuantizeParams
+from tritbench.quantize import predictions as predictions_module
 from tritbench.quantize import ptq, quantize_ptq
 from tritbench.quantize.gptq import descend, exhaustive, gptq, least_squares, output_error
 from tritbench.quantize.layer import Layer
@@ -286,7 +287,9 @@ def test_matching_predictions_brings_them_closer_and_keeps_the_trits():
         assert torch.equal(quantized.model[int(key)].weight, weight.dequantize())
 
 
-def test_descent_on_predictions_brings_them_closer_than_scales_alone():
+@pytest.mark.parametrize("columns", [24, 8])  # all inputs, or the most promising of a large layer
+def test_descent_on_predictions_brings_them_closer_than_scales_alone(monkeypatch, columns):
+    monkeypatch.setattr(predictions_module, "HESSIANS", 3 * columns**2)
     module, inputs = linear(3), correlated()
     predictions = module(inputs).softmax(1).detach()
     start = ternarize(module.weight.detach(), settings(), 0.5)

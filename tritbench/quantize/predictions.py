@@ -2,6 +2,7 @@
 
 import dataclasses
 from functools import reduce
+from math import isqrt
 
 import torch
 from torch import Tensor, nn
@@ -9,11 +10,13 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from tritbench.models import weight_layers
+from tritbench.quantize.progress import progress
 from tritbench.quantize.ternary import TernaryWeight
 
 IMAGES = 8192  # that scales, biases and second derivatives are fitted on, at most
 BATCH = 512
 ROUNDS = 600  # of trit changes in the last layer, at most
+HESSIANS = 2**24  # values in the last layer's, one a class: 64 MB, and some seconds to take
 CHANGES = 8  # of one trit or two that a class makes in a round, at first
 REFIT = 50  # changes between two fits of scales and bias
 PAIRED = 128  # most promising changes that are tried in pairs
@@ -35,10 +38,10 @@ def descend_on_predictions(
         predictions: p, float32 [n, classes].
     """
     few, variance = inputs[:IMAGES], (predictions * (1 - predictions))[:IMAGES]
-    hessians = torch.stack([(few * v[:, None]).T @ few for v in variance.T]) / len(few)
     across = inputs.T.contiguous()  # the images of an input side by side: a round changes few
+    columns: Tensor | None = None
     changes, since_fit = CHANGES, REFIT
-    for _ in range(ROUNDS):
+    for _ in progress(range(ROUNDS), "descent on predictions", "round"):
         if since_fit >= REFIT:
             since_fit = 0
             ternary, bias = _fit_last(inputs, ternary, bias, predictions)
@@ -46,9 +49,14 @@ def descend_on_predictions(
             logits = F.linear(inputs, trits * scales, bias)
             best = _cross_entropy(logits, predictions)
         slope = (across @ (logits.softmax(1) - predictions)).T / len(inputs)
-        changed, promised = trits.clone(), torch.zeros(len(trits))
+        if columns is None:
+            columns = _promising(few, variance, trits, scales, slope)
+            hessians = _hessians(few, variance, columns)
+        part, sizes, slope = (m.gather(1, columns) for m in (trits, scales, slope))
+        promised = torch.zeros(len(trits))
         for _ in range(changes):
-            promised += _change_best(changed, scales, slope, hessians)
+            promised += _change_best(part, sizes, slope, hessians)
+        changed = trits.scatter(1, columns, part)
         chosen = (changed != trits).any(0)
         moved = across[chosen].T @ ((changed - trits) * scales)[:, chosen].T
         order = promised.argsort(stable=True)
@@ -75,6 +83,39 @@ def descend_on_predictions(
     return ternary
 
 
+def _promising(
+    inputs: Tensor, variance: Tensor, trits: Tensor, scales: Tensor, slope: Tensor
+) -> Tensor:
+    """Each class's inputs to change the trits of, [classes, at most in], in ascending order.
+
+    All of them, where the classes' Hessians are then within `HESSIANS` values; else those at which
+    one trit more or less promises most.
+    """
+    classes, width = trits.shape
+    count = max(1, isqrt(HESSIANS // classes))
+    if count >= width:
+        return torch.arange(width).expand(classes, -1)
+    curvature = variance.T @ inputs.square() / len(inputs)
+    return _gains(curvature, trits, scales, slope).amin(1).topk(count, largest=False)[1].sort()[0]
+
+
+def _hessians(inputs: Tensor, variance: Tensor, columns: Tensor) -> Tensor:
+    """Of the loss for the weights of each class at its columns: [classes, columns, columns]."""
+    found = torch.empty(*columns.shape, columns.shape[1])
+    for hessian, chosen, share in zip(found, columns, variance.T, strict=True):
+        some = inputs[:, chosen]
+        torch.mm((some * share[:, None]).T, some, out=hessian)
+    return found.div_(len(inputs))
+
+
+def _gains(curvature: Tensor, trits: Tensor, scales: Tensor, slope: Tensor) -> Tensor:
+    """What one trit more, and one less, changes in the loss: [classes, 2, in]."""
+    bend = curvature * scales.square() / 2
+    gains = torch.stack([bend + slope * scales, bend - slope * scales], 1)
+    gains[torch.stack([trits > 0, trits < 0], 1)] = torch.inf
+    return gains
+
+
 def _change_best(trits: Tensor, scales: Tensor, slope: Tensor, hessians: Tensor) -> Tensor:
     """Change in every class the one or two trits that promise most, and `slope` with them.
 
@@ -88,10 +129,7 @@ def _change_best(trits: Tensor, scales: Tensor, slope: Tensor, hessians: Tensor)
     """
     classes, width = trits.shape
     every = torch.arange(classes)
-    curvature = hessians.diagonal(dim1=1, dim2=2) * scales.square() / 2
-    # What one trit more, and one less, changes in the loss.
-    gains = torch.cat([curvature + slope * scales, curvature - slope * scales], 1)
-    gains[torch.cat([trits > 0, trits < 0], 1)] = torch.inf
+    gains = _gains(hessians.diagonal(dim1=1, dim2=2), trits, scales, slope).flatten(1)
     gain, move = gains.topk(min(PAIRED, 2 * width), 1, largest=False)
     column, sign = move % width, torch.where(move < width, 1.0, -1.0)
     step = sign * scales.gather(1, column)

@@ -16,6 +16,7 @@ from tritbench.quantize import rounding
 from tritbench.quantize.gptq import descend, exhaustive, gptq, least_squares, output_error
 from tritbench.quantize.layer import BATCH, Layer
 from tritbench.quantize.predictions import descend_on_predictions, match_predictions
+from tritbench.quantize.progress import progress
 from tritbench.quantize.ternary import (
     Quantized,
     TernaryWeight,
@@ -155,7 +156,8 @@ def quantize_ptq(
     )
     dense: tuple[int, Tensor] | None = None
     weights = {}
-    for position, following in pairwise([*positions, len(model)]):
+    spans = list(pairwise([*positions, len(model)]))
+    for position, following in progress(spans, ptq.method, "layer"):
         if dense is None and position > last_convolution:
             dense = position, inputs
         last = position == len(model) - 1
