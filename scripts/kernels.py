@@ -1,8 +1,9 @@
-"""Time the native engine beside PyTorch, ONNX Runtime and ggml and write benchmarks/kernels.csv.
+"""Time the native engine beside what else runs the networks and write benchmarks/kernels.csv.
 
-    python scripts/kernels.py [--min-run-time SECONDS] [--output FILE]
+    python scripts/kernels.py [--min-run-time SECONDS] [--output FILE] [CASE …]
 
-One thread, one run, interleaved medians. `pip install -e '.[peers]'` brings ONNX Runtime and ggml.
+One thread, one run, interleaved medians. PyTorch is always there; ONNX Runtime,
+OpenVINO and ggml are where `pip install -e '.[peers]'` put them.
 """
 
 import argparse
@@ -14,7 +15,7 @@ from pathlib import Path
 from tritbench import train
 from tritbench.errors import reported
 from tritbench.files import write_atomic
-from tritbench.measure.kernels import COLUMNS, cases, measure
+from tritbench.measure.kernels import COLUMNS, NAMES, cases, measure
 from tritbench.measure.machine import fingerprint
 from tritbench.measure.rows import Row
 
@@ -26,21 +27,31 @@ def main() -> None:
     )
     parser.add_argument("--min-run-time", type=float, default=0.5, help="seconds for each engine")
     parser.add_argument("--output", type=Path, default=Path("benchmarks/kernels.csv"))
+    parser.add_argument("cases", nargs="*", metavar="CASE", help=f"of {', '.join(NAMES)}")
     flags = parser.parse_args()
+    unknown = sorted(set(flags.cases) - set(NAMES))
+    if unknown:
+        parser.error(f"{unknown[0]!r}: expected one of {', '.join(NAMES)}")
     train.use_device("cpu", 1)
     about: Row = {
         "machine": fingerprint()["id"],
         "timestamp": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     rows: list[Row] = []
-    for case in cases():
-        for row in measure(case, flags.min_run_time, min_runs=20):
+    reasons: dict[str, list[str]] = {}  # by reason and peer, the cases
+    for case in cases(flags.cases or NAMES):
+        measured, absent = measure(case, flags.min_run_time, min_runs=20)
+        for name, why in absent.items():
+            reasons.setdefault(f"{name}: {why}", []).append(case.name)
+        for row in measured:
             rows.append({**row, **about})
             print(
                 f"{row['case']:>10}, batch {row['batch_size']:>3}: {row['engine']:<20}"
                 f"{1e6 * row['latency_s']:>10.2f} µs {row['native_speedup']:>8.2f}×"
                 + (f"   {row['reached']:.0%} of the limit" if row["reached"] else "")
             )
+    for reason, names in reasons.items():
+        print(f"no {reason} ({', '.join(dict.fromkeys(names))})")
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()

@@ -27,7 +27,14 @@ NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$")]
 Mode = Literal["fp32", "ptq", "qat"]
 
-PeerName = Literal["torch compile", "torch int8 dynamic", "onnxruntime fp32", "onnxruntime int8"]
+PeerName = Literal[
+    "torch compile",
+    "torch int8 dynamic",
+    "onnxruntime fp32",
+    "onnxruntime int8",
+    "openvino fp32",
+    "openvino int8",
+]
 PtqMethod = Literal["threshold", "raw", "absmean", "optimal", "gptq", "descent"]
 
 # Images that PTQ needs for BatchNorm's statistics and the covariance of a layer's inputs: one image

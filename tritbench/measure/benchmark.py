@@ -32,6 +32,7 @@ from tritbench.params import EvaluateParams, PeerName
 from tritbench.provenance import precision_of
 
 REFERENCE = "reference"
+CALIBRATION = 300  # training images for peers that calibrate; NNCF's default
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ def measure_model(
     fp32 = models["fp32"]
     assert isinstance(fp32, runtime.ReferenceModel)  # a checkpoint runs in PyTorch
     peers, absent = _peers(
-        fp32, settings.peers if settings.latency else (), dataset.test.pixels[:1]
+        fp32, settings.peers if settings.latency else (), dataset.train.pixels[:CALIBRATION]
     )
     storage = {mode: stored(path) for mode, path in paths.items()}
     storage |= {peer: _peer_storage(built, storage["fp32"]) for peer, built in peers.items()}
@@ -169,7 +170,7 @@ def measure_model(
 
 
 def _peers(
-    fp32: runtime.ReferenceModel, names: Sequence[PeerName], example: Tensor
+    fp32: runtime.ReferenceModel, names: Sequence[PeerName], images: Tensor
 ) -> tuple[dict[str, Peer], dict[str, str]]:
     """The peers that run a float network of uint8 images, and why the others do not."""
     network = nn.Sequential(Normalize(fp32.input), *fp32.network).eval()
@@ -179,7 +180,7 @@ def _peers(
         try:
             if name not in names:
                 raise AbsentError("not in evaluate.peers")
-            peers[name] = build_peer(name, network, example)
+            peers[name] = build_peer(name, network, images)
         except AbsentError as error:
             absent[name] = str(error)
     return peers, absent

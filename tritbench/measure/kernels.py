@@ -1,6 +1,6 @@
 """The engine against its peers and against the machine, on whole networks and single layers."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,7 +29,9 @@ MODELS: dict[str, dict[str, object]] = {
     "mlp": {"hidden": [512, 512]},
     "cnn": {"channels": [32, 64], "hidden": 256},
 }
-LAYERS = ((512, 784), (1024, 1024), (4096, 4096))  # outputs × inputs
+# Outputs × inputs; those with 2560 are BitNet b1.58 2B's.
+LAYERS = ((512, 784), (1024, 1024), (2560, 2560), (6912, 2560), (2560, 6912), (4096, 4096))
+NAMES = (*MODELS, *(f"{outputs}×{inputs}" for outputs, inputs in LAYERS))
 BATCH_SIZES = (1, 128)
 THREADED = ("cnn", "4096×4096")  # large enough at batch 128 for a second thread
 COLUMNS = (
@@ -58,15 +60,17 @@ class Case:
     normalized: Tensor  # what the others take
 
 
-def cases() -> Iterator[Case]:
-    """The built-in networks and the layers, with random weights, at each batch size."""
+def cases(names: Sequence[str] = NAMES) -> Iterator[Case]:
+    """Built-in networks and layers, with random weights, at each batch size."""
     random = torch.Generator().manual_seed(0)
-    for name, settings in MODELS.items():
-        model = build(name, settings, PIXELS.shape, 10, seed=0).eval()
+    for name in (name for name in MODELS if name in names):
+        model = build(name, MODELS[name], PIXELS.shape, 10, seed=0).eval()
         for batch in BATCH_SIZES:
             x = torch.randint(0, 256, (batch, *PIXELS.shape), generator=random).to(torch.uint8)
             yield Case(name, model, ternary_network(model, PIXELS), x, PIXELS.normalize(x))
     for outputs, inputs in LAYERS:
+        if f"{outputs}×{inputs}" not in names:
+            continue
         torch.manual_seed(0)
         layer = nn.Sequential(nn.Flatten(), nn.Linear(inputs, outputs)).eval()
         network = ternary_network(layer, InputSpec((1, 1, inputs), 0.0, 1.0))
@@ -76,8 +80,8 @@ def cases() -> Iterator[Case]:
 
 
 @torch.inference_mode()
-def measure(case: Case, min_run_time: float, min_runs: int) -> list[Row]:
-    """One row for each engine, all timed in one run with one thread.
+def measure(case: Case, min_run_time: float, min_runs: int) -> tuple[list[Row], dict[str, str]]:
+    """One row for each engine, all timed in one run with one thread; and why others are absent.
 
     Where the case is large, a row more for the engine with two threads.
 
@@ -90,10 +94,11 @@ def measure(case: Case, min_run_time: float, min_runs: int) -> list[Row]:
     batch = len(case.x)
     if case.name in THREADED and batch > 1:
         engines["native, 2 threads"] = runtime.from_packed(case.network, 2, "auto", "int8")
-    engines |= kernel_peers(case.model, case.network, case.normalized)
+    peers, absent = kernel_peers(case.model, case.network, case.normalized)
+    engines |= peers
     taken = interleaved(engines, case.x, threads=1, min_run_time=min_run_time, min_runs=min_runs)
     limit, limit_by = limit_seconds(case.network, batch)
-    return [
+    rows: list[Row] = [
         {
             "case": case.name,
             "batch_size": batch,
@@ -107,6 +112,7 @@ def measure(case: Case, min_run_time: float, min_runs: int) -> list[Row]:
         }
         for name, latency in taken.items()
     ]
+    return rows, absent
 
 
 def limit_seconds(network: Network, batch: int) -> tuple[float, str]:

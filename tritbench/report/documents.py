@@ -28,7 +28,11 @@ KERNELS = BENCHMARKS / "kernels.csv"
 BLOCK = re.compile(r"(<!-- figures:(\S+) -->\n).*?(<!-- /figures -->)", re.DOTALL)
 # What the first columns of README's table are called in the whole one, beside the first latency.
 SHOWN = ("model", "mode", "test accuracy", "Δ", "bytes", "smaller")
-WORDS = {"torch": "PyTorch", "onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
+WORDS = {
+    "torch": "PyTorch",
+    "onnxruntime": "ONNX Runtime",
+    "openvino": "OpenVINO",
+}
 WORDS |= {"fp32": "FP32", "tq2_0": "TQ2_0", "dynamic": ""}
 
 

@@ -1,0 +1,91 @@
+"""The same network by others: what one would pick instead, and what the engine is compared with.
+
+PyTorch is always there; the others where `pip install .[peers]` put them.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from tritbench.measure.peers import ort, ov, pytorch, tq2_0
+from tritbench.measure.peers.peer import AbsentError, Call, Normalize, Peer
+from tritbench.packing import Network
+from tritbench.packing.fold import PackedLayer
+from tritbench.params import PeerName
+
+__all__ = ["EAGER", "PEERS", "AbsentError", "Call", "Normalize", "Peer"]
+__all__ += ["build_peer", "kernel_peers"]
+
+# Of the outputs' norm; 8 bits cost some hundredths. With AVX-512, OpenVINO 2026.4 gives numbers
+# around 1e8 for some int8 networks with narrow layers.
+MAX_ERROR = 0.5
+EAGER = "torch fp32"  # what runs the FP32 checkpoints as they are
+
+# What runs a float network. Each takes it and images: examples of its input, on which it
+# calibrates where it has to.
+PEERS: Mapping[PeerName, Callable[[nn.Sequential, Tensor], Peer]] = {
+    "torch compile": pytorch.compiled,
+    "torch int8 dynamic": pytorch.int8_dynamic,
+    "onnxruntime fp32": ort.fp32,
+    "onnxruntime int8": ort.int8_dynamic,
+    "openvino fp32": ov.fp32,
+    "openvino int8": ov.int8,
+}
+# What multiplies by the trits themselves: of the layers and their input, a note and the call.
+TERNARY: Mapping[str, Callable[[Sequence[PackedLayer], Tensor], tuple[str, Call]]] = {
+    "onnxruntime 2-bit": ort.two_bit,
+    "ggml tq2_0": tq2_0.linear,
+}
+
+
+def build_peer(name: PeerName, network: nn.Sequential, images: Tensor) -> Peer:
+    """A float network, run by a peer.
+
+    Args:
+        name: the peer's.
+        network: of Linear, Conv2d, BatchNorm, ReLU, pooling, Flatten; Normalize may come first.
+        images: examples of its input, for those that calibrate on it: images of training.
+
+    Raises:
+        AbsentError: where it cannot be had here, or computes something else.
+    """
+    peer = PEERS[name](network, images)
+    with torch.inference_mode():
+        expected = network(images[:1])
+        error = float((peer.call(images[:1]) - expected).norm() / expected.norm())
+    if not error <= MAX_ERROR:
+        raise AbsentError(f"it computes something else: outputs are off by {error:.1g} of FP32's")
+    return peer
+
+
+def kernel_peers(
+    model: nn.Sequential, network: Network, x: Tensor
+) -> tuple[dict[str, Call], dict[str, str]]:
+    """Callables that run a network on float32 x, whatever they are called with.
+
+    Most run the float `model`; those of `TERNARY` multiply by the trits of `network`, the same in
+    ternary.
+
+    Returns:
+        by name, what could be had, PyTorch first; and why the others could not.
+    """
+    found: dict[str, Call] = {EAGER: lambda _: model(x)}
+    absent: dict[str, str] = {}
+    for name in PEERS:
+        if name != "torch compile":  # which takes seconds to compile each case
+            try:
+                found[name] = _fixed(build_peer(name, model, x).call, x)
+            except AbsentError as error:
+                absent[name] = str(error)
+    for ternary, build in TERNARY.items():
+        try:
+            note, call = build(network.layers, x)
+            found[ternary + note] = call
+        except AbsentError as error:
+            absent[ternary] = str(error)
+    return found, absent
+
+
+def _fixed(call: Call, x: Tensor) -> Call:
+    return lambda _: call(x)

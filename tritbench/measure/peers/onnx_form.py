@@ -1,0 +1,157 @@
+"""Networks as ONNX models of any batch size, from input `x` to logits."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
+
+from tritbench.graph.onnx import OnnxBuilder
+from tritbench.measure.peers.peer import AbsentError, Normalize, need
+from tritbench.packing.dequantize import scales
+from tritbench.packing.fold import PackedLayer
+
+BLOCK = 128  # weights that share a scale: of 32, 64 and 128, which have kernels, the fastest
+MICROSOFT = "com.microsoft"  # ONNX Runtime's own operators
+
+
+def float_onnx(network: nn.Sequential, x: Tensor) -> Any:
+    """A float network, BatchNorm folded into the weights before it; `x` is like its input.
+
+    Raises:
+        AbsentError: naming a layer that has no form here, or a package that is missing.
+    """
+    graph, value = _start(), "x"
+    for index, module in enumerate(_folded(network.eval())):
+        value = _add_module(graph, index, module, value)
+    return _model(graph, x, value)
+
+
+def two_bit_onnx(layers: Sequence[PackedLayer], x: Tensor) -> Any:
+    """Ternary linear layers as MatMulNBits with 2-bit weights; `x` is an example of their input.
+
+    Weights are (code - 1) × scale with codes of 0, 1 and 2, and so exactly the ternary ones.
+    accuracy_level 4 allows activations of 8 bits, which all fast kernels need.
+    https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md#commicrosoftmatmulnbits
+
+    Raises:
+        AbsentError: naming a layer that has no form here, or a package that is missing.
+    """
+    graph, value = _start(), "x"
+    for index, layer in enumerate(layers):
+        match layer.about["type"]:
+            case "flatten":
+                value = graph.add("Flatten", value)
+            case "relu":
+                value = graph.add("Relu", value)
+            case "linear":
+                value = _add_two_bit(graph, f"layers.{index}", layer, value)
+            case kind:
+                raise AbsentError(f"{kind} has no 2-bit form")
+    return _model(graph, x, value)
+
+
+def _start() -> OnnxBuilder:
+    need("onnx")
+    import onnx
+
+    return OnnxBuilder(onnx, "x")
+
+
+def _model(graph: OnnxBuilder, x: Tensor, output: str) -> Any:
+    helper, types = graph.onnx.helper, graph.onnx.TensorProto
+    element = types.UINT8 if x.dtype == torch.uint8 else types.FLOAT
+    inputs = [helper.make_tensor_value_info("x", element, ["n", *x.shape[1:]])]
+    outputs = [helper.make_tensor_value_info(output, types.FLOAT, None)]
+    whole = helper.make_graph(graph.nodes, "network", inputs, outputs, graph.initializers)
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid(MICROSOFT, 1)]
+    return helper.make_model(whole, opset_imports=opsets, ir_version=9)
+
+
+def _folded(network: nn.Sequential) -> list[nn.Module]:
+    modules: list[nn.Module] = []
+    for module in network:
+        before = modules[-1] if modules else None
+        if isinstance(module, nn.BatchNorm1d) and isinstance(before, nn.Linear):
+            modules[-1] = fuse_linear_bn_eval(before, module)
+        elif isinstance(module, nn.BatchNorm2d) and isinstance(before, nn.Conv2d):
+            modules[-1] = fuse_conv_bn_eval(before, module)
+        else:
+            modules.append(module)
+    return modules
+
+
+def _add_module(graph: OnnxBuilder, index: int, module: nn.Module, value: str) -> str:
+    def constants(*names: str) -> list[str]:
+        arrays = {name: getattr(module, name) for name in names}
+        return [
+            graph.constant(array.detach().numpy(), f"{index}.{name}")
+            for name, array in arrays.items()
+            if array is not None
+        ]
+
+    match module:
+        case Normalize():
+            spec = module.spec
+            scale = graph.constant(1 / (255 * spec.std))
+            shift = graph.constant(-spec.mean / spec.std)
+            value = graph.add("Cast", value, to=graph.onnx.TensorProto.FLOAT)
+            return graph.add("Add", graph.add("Mul", value, scale), shift)
+        case nn.Linear():
+            return graph.add("Gemm", value, *constants("weight", "bias"), transB=1)
+        case nn.Conv2d():
+            pads = [int(p) for p in module.padding] * 2  # begin and end of each axis
+            strides = list(module.stride)
+            weight = constants("weight", "bias")
+            return graph.add("Conv", value, *weight, strides=strides, pads=pads)
+        case nn.BatchNorm1d() | nn.BatchNorm2d():
+            norm = constants("weight", "bias", "running_mean", "running_var")
+            return graph.add("BatchNormalization", value, *norm, epsilon=module.eps)
+        case nn.ReLU():
+            return graph.add("Relu", value)
+        case nn.MaxPool2d() | nn.AvgPool2d():
+            operator = "MaxPool" if isinstance(module, nn.MaxPool2d) else "AveragePool"
+            kernel, strides = (
+                np.broadcast_to(size, 2).tolist() for size in (module.kernel_size, module.stride)
+            )
+            return graph.add(operator, value, kernel_shape=kernel, strides=strides)
+        case nn.Dropout():
+            return value
+        case nn.Flatten():
+            return graph.add("Flatten", value)
+    raise AbsentError(f"{type(module).__name__} has no ONNX form here")
+
+
+def _add_two_bit(graph: OnnxBuilder, name: str, layer: PackedLayer, value: str) -> str:
+    if "negative_scale" in layer.arrays:
+        raise AbsentError("scales of their own for trits of -1 have no 2-bit form")
+    trits, scale = layer.arrays["trits"], scales(layer)
+    outputs, inputs = trits.shape
+    group = layer.about["group_size"]
+    if scale.shape[1] > 1 and group % BLOCK:
+        raise AbsentError(f"groups of {group} weights: a 2-bit scale is of {BLOCK}")
+    blocks = -(-inputs // BLOCK)
+    codes = np.ones((outputs, blocks * BLOCK), np.uint8)
+    codes[:, :inputs] = trits + 1
+    codes = codes.reshape(outputs, blocks, BLOCK // 4, 4) << np.array([0, 2, 4, 6], np.uint8)
+    of_group = np.arange(blocks) * BLOCK // group
+    zero_points = np.full((outputs, -(-blocks // 4)), 0b01_01_01_01, np.uint8)
+    parameters = [
+        _bytes(graph, np.bitwise_or.reduce(codes, 3), f"{name}.codes"),
+        graph.constant(scale[:, of_group], f"{name}.scale"),
+        _bytes(graph, zero_points, f"{name}.zero_points"),
+        "",  # no order of inputs of its own
+        graph.constant(layer.arrays["bias"], f"{name}.bias"),
+    ]
+    settings = {"bits": 2, "block_size": BLOCK, "accuracy_level": 4}
+    return graph.add(
+        "MatMulNBits", value, *parameters, domain=MICROSOFT, K=inputs, N=outputs, **settings
+    )
+
+
+def _bytes(graph: OnnxBuilder, array: NDArray[np.uint8], name: str) -> str:
+    graph.initializers.append(graph.onnx.numpy_helper.from_array(array, name))
+    return name
