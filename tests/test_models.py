@@ -107,6 +107,12 @@ def with_own_forward():
     return model
 
 
+def with_a_masked_gradient():
+    model = chain()
+    model[1].weight.register_hook(lambda gradient: gradient * 0)
+    return model
+
+
 def tied():
     model = chain(nn.ReLU(), nn.Linear(6, 6), nn.Linear(6, 6))
     model[4].weight = model[3].weight
@@ -137,6 +143,7 @@ norm = nn.BatchNorm1d(6)
         (nn.Linear(64, 4), "is Linear, expected nn.Sequential itself"),
         (chain(Doubled(6, 6)), "layer 2 Doubled: expected Linear itself, not a subclass"),
         (with_own_forward(), "layer 1 Linear has a forward of its own"),
+        (with_a_masked_gradient(), "layer 1 Linear has hooks"),
         (nn.Sequential(OrderedDict(zip("abc", chain(), strict=True))), r"layer 0 .* named 'a'"),
         (chain(relu, nn.Linear(6, 6), relu), r"layer 4 \(ReLU\) is layer 2 again"),
         (chain(norm, nn.Linear(6, 6), norm), r"layer 4 \(BatchNorm1d\) is layer 2 again"),

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from tritbench.errors import TritbenchError
-from tritbench.models.description import describe, from_layers, weight_layers
+from tritbench.models.description import describe, from_layers, has_hooks, weight_layers
 from tritbench.shapes import follow
 
 IMAGES = 4  # random ones, that a network and its copy are compared on
@@ -58,7 +58,7 @@ def check_layers(model: object) -> nn.Sequential:
 
 
 def _structure(model: nn.Sequential) -> Iterator[str]:
-    if "forward" in vars(model) or model._forward_pre_hooks or model._forward_hooks:
+    if "forward" in vars(model) or has_hooks(model):
         yield "the network has a forward or hooks of its own, expected those of nn.Sequential"
     seen: dict[int, int] = {}
     for index, (name, module) in enumerate(model._modules.items()):

@@ -108,8 +108,16 @@ def _check_type(module: nn.Module) -> None:
         raise TritbenchError(f"{found}: expected {expected}")
     if "forward" in vars(module):
         raise TritbenchError(f"{found} has a forward of its own: expected that of nn.{found}")
-    if module._forward_pre_hooks or module._forward_hooks or module._backward_hooks:
+    if has_hooks(module):
         raise TritbenchError(f"{found} has hooks (weight_norm or the like): expected none")
+
+
+def has_hooks(module: nn.Module) -> bool:
+    """Whether something is called before or after the module, or for its parameters' gradients."""
+    hooks = [module._forward_pre_hooks, module._forward_hooks]
+    hooks += [module._backward_pre_hooks, module._backward_hooks]
+    gradients = [p._backward_hooks for p in module.parameters(recurse=False)]
+    return any(hooks) or any(gradients)
 
 
 def _describe_conv(module: nn.Conv2d) -> Layer:

@@ -98,7 +98,7 @@ def train_qat(
             ternary = parametrization.ternary(latent(name))
             if name not in asleep or ternary.trits.any():
                 asleep.discard(name)
-                require_alive(name, latent(name), ternary, parametrization.settings)
+                require_alive(name, latent(name), ternary, settings)
 
     def on_step(step: int, steps: int) -> None:
         reached = min(1.0, (step + 1) / qat.threshold_warmup) if qat.threshold_warmup else 1.0
@@ -116,7 +116,7 @@ def train_qat(
         for name, parametrization in parametrizations.items():
             parametrization.threshold = parametrization.full_threshold
             weights[name] = parametrization.ternary(latent(name))
-            require_alive(name, latent(name), weights[name], parametrization.settings)
+            require_alive(name, latent(name), weights[name], settings)
             parametrize.remove_parametrizations(layers[name], "weight")
             layers[name].weight.copy_(weights[name].dequantize())
     return Quantized(student, weights, spec), curve

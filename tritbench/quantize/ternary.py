@@ -178,7 +178,7 @@ def require_alive(
     peak = float(weight.detach().abs().max())
     if peak == 0:
         raise TritbenchError(f"layer {name}: all its float weights are 0; expected a trained layer")
-    advice = "other images or another method"
+    advice = "another method, or more images for PTQ"
     if settings.threshold != "auto":
         advice = "a lower quantize.threshold, or auto"
     raise TritbenchError(
