@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 BATCH = 256
-ROWS = 2**19  # inputs that moments are taken over, at most: a convolution has one for each position
+ROWS = 2**18  # inputs that moments are taken over, at most: a convolution has one for each position
 DAMPING = 0.01  # of the Hessian's mean diagonal (GPTQ)
 
 
