@@ -79,7 +79,7 @@ COMMANDS: dict[str, str | Elsewhere] = {
     "dvc exp run -S quantize.threshold=0.6": CHANGE,
     "dvc metrics diff --md > diff.md": AS_IT_IS,
     "git checkout -b threshold-0.6": AS_IT_IS,
-    "git add params.yaml dvc.lock benchmarks docs/diagrams && "
+    "git add params.yaml dvc.lock inputs benchmarks docs/diagrams && "
     'git commit -m "Threshold 0.6"': AS_IT_IS,
     "dvc remote add --default shared /mnt/shared/tritbench": "dvc remote add -d shared ../remote",
     "dvc push --run-cache": AS_IT_IS,

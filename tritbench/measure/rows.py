@@ -97,7 +97,7 @@ METRICS = {
     ),
 }
 # What the pipeline itself changes in a checkout, as git's pathspecs that leave it out.
-WRITTEN = (":!dvc.lock", ":!benchmarks", ":!docs/diagrams")
+WRITTEN = (":!dvc.lock", ":!inputs", ":!benchmarks", ":!docs/diagrams")
 # Digits beyond a figure's precision are noise in a diff.
 DECIMALS = dict.fromkeys(("speedup", "speedup_low", "speedup_high", "compression"), 3)
 DECIMALS |= dict.fromkeys(("bits_per_weight", "entropy_bits"), 4)
