@@ -10,10 +10,10 @@ def main() -> None:
     params = load_params()
     folder = data.fetch(params.data, params.seed)
     about = data.read_description(folder)
-    height, width = about.image
+    size = "x".join(map(str, about.image))
     print(
         f"download: {folder}: {about.counts['train']} training and {about.counts['test']} test "
-        f"images of {len(about.classes)} classes, {height}x{width}, from {about.source}"
+        f"images of {len(about.classes)} classes, {size}, from {about.source}"
     )
 
 

@@ -92,7 +92,7 @@ def main() -> None:
         "timer": timer_overhead(),
         "energy": meter if isinstance(meter, str) else f"RAPL, {len(meter.zones)} packages",
         "absent_peers": absent,
-        **metrics["latency"],
+        "models": metrics["latency"],
     }
     metrics["metrics"] = brief_metrics(rows)
     for name, content in metrics.items():

@@ -1,3 +1,5 @@
+import datetime
+import re
 import sys
 from pathlib import Path
 
@@ -41,12 +43,15 @@ def test_all_problems_are_reported_together_by_key(content):
         ("quantize", "reference", "mean"),
         ("quantize", "granularity", "group:0"),
         ("data", "dataset", "cifar"),
+        ("data", "dataset", "path:"),
+        ("data", "dataset", "path:/a\x1b[31m"),
         ("data", "mirrors", ["ftp://x"]),
         ("ptq", "method", "magic"),
         ("qat", "method", "magic"),
         ("qat", "distill", 2.0),
         ("packing", "codec", "zip"),
         ("evaluate", "batch_sizes", []),
+        ("evaluate", "batch_sizes", [4, 4]),
         ("train", "device", "tpu"),
         ("train", "threads", True),
         ("train", "launcher", "none 'such"),
@@ -92,6 +97,100 @@ def test_every_model_needs_its_entries(content):
         parse_params(content)
 
 
+def test_networks_whose_folders_would_be_one_are_refused(content):
+    content["models"] = ["mlp", "mlp"]
+    with pytest.raises(TritbenchError, match="each model once"):
+        parse_params(content)
+    content["models"] = ["mlp", "MLP"]
+    with pytest.raises(TritbenchError, match="each model once, whatever its case"):
+        parse_params(content)
+
+
+@pytest.mark.parametrize("factory", [":", "a:", ":b", "a b:c", "a:b:c", 3, None])
+def test_a_factory_is_a_module_and_a_function(content, factory):
+    content["model"]["mlp"] = {"factory": factory}
+    with pytest.raises(TritbenchError, match=r"model\.mlp\.factory = .*package\.module:function"):
+        parse_params(content)
+
+
+@pytest.mark.parametrize(
+    ("key", "settings"),
+    [("hidden.0", {"hidden": [0]}), ("hidden", {"hidden": 0}), ("hidden.1", {"hidden": [4, -1]})],
+)
+def test_no_layer_is_empty(content, key, settings):
+    content["model"]["mlp"] = settings
+    with pytest.raises(TritbenchError, match=rf"model\.mlp\.{key} = .*: expected more than 0"):
+        parse_params(content)
+
+
+def test_one_network_is_a_list_too(content):
+    content["models"] = "linear"
+    message = r"models = 'linear': expected a list, such as \['linear'\]"
+    with pytest.raises(TritbenchError, match=message):
+        parse_params(content)
+
+
+def test_a_wrong_value_is_shown_in_part(content):
+    value = ["x" * 10_000] * 1000
+    for _ in range(100):  # as aliases of YAML would
+        value = {"b": value, "a": value}
+    content["seed"] = value
+    with pytest.raises(TritbenchError, match=r"seed = \{'b': \{'b': ") as error:
+        parse_params(content)
+    assert len(str(error.value)) < 100_000
+    content["seed"] = "x" * 10_000
+    with pytest.raises(TritbenchError) as error:
+        parse_params(content)
+    assert 200 < len(str(error.value)) < 400
+
+
+@pytest.mark.parametrize("key", ["train", "evaluate"])
+def test_threads_are_bounded_by_the_machine(key, tmp_path, monkeypatch):
+    path = tmp_path / "params.yaml"
+    section = re.compile(rf"^({key}:\n(?:  .*\n)*?  threads:) \d+", re.M)
+    path.write_text(section.sub(r"\1 7", PARAMS.read_text()))
+    monkeypatch.setattr("os.cpu_count", lambda: 7)
+    load_params(path)
+    monkeypatch.setattr("os.cpu_count", lambda: 6)
+    message = rf"{key}\.threads = 7: expected at most 6 \(this machine has 6 processors\)"
+    with pytest.raises(TritbenchError, match=message):
+        load_params(path)
+    monkeypatch.setattr("os.cpu_count", lambda: 1)
+    load_params(PARAMS)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "models: 2020-13-45",
+        "a: !!int x",
+        f"seed: {'9' * 5000}",
+        "a: " + "[" * 900,
+        "[" * 100_000 + "]" * 100_000,  # libyaml would end the process
+        "- " * 5000,
+        "a: {b: c:d, e: 1}",  # as for DVC
+        "a: [https://mirror]",
+        "a: 1\na: 2",
+        "a: \x1b",
+    ],
+)
+def test_what_is_no_yaml_is_one_line(tmp_path, text):
+    path = tmp_path / "params.yaml"
+    path.write_text(text)
+    with pytest.raises(TritbenchError, match=rf"^{path}: not YAML: ") as error:
+        load_params(path)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("text", ["", "3", "[]", "1: 2", "a: &x [*x]", "? [1]\n: 2", "seed: .nan"])
+def test_what_is_yaml_and_no_parameters_is_one_line(tmp_path, text):
+    path = tmp_path / "params.yaml"
+    path.write_text(text)
+    with pytest.raises(TritbenchError, match=rf"^{path}: ") as error:
+        load_params(path)
+    assert "\n" not in str(error.value)
+
+
 def test_exponents_are_numbers_and_a_missing_or_broken_file_is_one_line(tmp_path):
     text = PARAMS.read_text().replace("learning_rate: 0.004", "learning_rate: 4e-3")
     path = tmp_path / "params.yaml"
@@ -111,6 +210,19 @@ def test_a_folder_of_ones_own_gives_the_data_set_its_name(content, tmp_path):
     assert params.data.folder == Path("data/birds")
 
 
+@pytest.mark.parametrize("value", [datetime.date(2020, 1, 1), b"x", {1}, {1: 2}])
+def test_settings_of_a_network_are_what_json_can_say(content, value):
+    content["model"]["mlp"] = {"hidden": value}
+    with pytest.raises(TritbenchError, match=r"model\.mlp\.hidden"):
+        parse_params(content)
+
+
+def test_settings_that_hold_themselves_are_refused(content):
+    content["model"]["mlp"]["hidden"] = content["model"]["mlp"]
+    with pytest.raises(TritbenchError, match=r"model\.mlp\.hidden.*: expected"):
+        parse_params(content)
+
+
 def test_presets_are_valid_changes(content, monkeypatch):
     monkeypatch.chdir(PARAMS.parent)
     for path in Path("presets").glob("*.yaml"):
@@ -122,3 +234,11 @@ def test_presets_are_valid_changes(content, monkeypatch):
         parse_params(content)
     with pytest.raises(TritbenchError, match="no such preset, expected one of small"):
         read_preset("tiny")
+
+
+def test_a_preset_is_a_mapping(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "presets").mkdir()
+    (tmp_path / "presets/odd.yaml").write_text("[1]")
+    with pytest.raises(TritbenchError, match=r"presets/odd\.yaml: \[1\]: expected a mapping"):
+        read_preset("odd")

@@ -298,6 +298,12 @@ def test_without_a_source_the_benchmark_runs_on_the_embedded_set_and_says_so(tmp
     assert {"fp32", "ptq", "qat"} == set(re.findall(r"^linear\s+(\w+)", output.lower(), re.M))
 
 
+def test_a_network_may_be_called_as_a_key_of_latency_json(clean):
+    content = json.loads((clean / "benchmarks/latency.json").read_text())
+    assert set(content["models"]) == {"linear", "mlp"}
+    assert not set(content["models"]) & set(content)
+
+
 def test_latencies_of_another_machine_are_measured_again(clean, tmp_path):
     """Another by its NumPy, as the fingerprint finds it."""
     other = tmp_path / "numpy-0.0.dist-info/METADATA"

@@ -22,7 +22,7 @@ from tritbench.report import chart_data
 from tritbench.report.answer import span
 from tritbench.report.flips import read_flips
 from tritbench.report.networks import examine
-from tritbench.report.pictures import TRIT_COLORS, gray_png, trits_png
+from tritbench.report.pictures import TRIT_COLORS, image_png, trits_png
 from tritbench.report.sections.sweeps import sweeps_section
 from tritbench.report.sweeps import read_sweep_csv
 
@@ -136,8 +136,9 @@ def decoded(uri: str) -> Image.Image:
 
 def test_pictures_hold_their_pixels():
     random = np.random.default_rng(0)
-    pixels = random.integers(0, 256, (5, 7), np.uint8)
-    np.testing.assert_array_equal(np.asarray(decoded(gray_png(pixels))), pixels)
+    gray, rgb = (random.integers(0, 256, (channels, 5, 7), np.uint8) for channels in (1, 3))
+    np.testing.assert_array_equal(np.asarray(decoded(image_png(gray))), gray[0])
+    np.testing.assert_array_equal(np.asarray(decoded(image_png(rgb))), rgb.transpose(1, 2, 0))
     trits = random.integers(-1, 2, (5, 7)).astype(np.int8)
     colors = np.asarray(decoded(trits_png(trits)).convert("RGBA"))
     np.testing.assert_array_equal(colors[..., 3] == 0, trits == 0)

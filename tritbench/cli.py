@@ -1,23 +1,41 @@
 """The `tritbench` command. `run` is what `make benchmark` calls: the pipeline, then its table."""
 
 import argparse
+import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
-from tritbench.errors import EXIT_NO_SOURCE, TritbenchError, reported
+from tritbench import __version__
+from tritbench.errors import (
+    EXIT_CODE_VARIABLE,
+    EXIT_ERROR,
+    EXIT_NO_SOURCE,
+    TritbenchError,
+    reported,
+)
 from tritbench.git import check_repository
 from tritbench.params import load_params, read_preset
 from tritbench.report.runs import read_runs
 from tritbench.report.summary import table_text
 
 BENCHMARKS = Path("benchmarks")
+STOPPED = "the pipeline stopped; the lines above say why"
 
 
 def main() -> None:
     """Parse the command line and run the command."""
+    with reported("tritbench"):
+        parser = make_parser()
+        _run_command(parser, parser.parse_args())
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The command line; `shtab` makes a shell's completion from it."""
     parser = argparse.ArgumentParser(prog="tritbench", description=__doc__)
+    parser.add_argument("--version", action="version", version=f"tritbench {__version__}")
     commands = parser.add_subparsers(dest="command", required=True)
     bring = commands.add_parser("run", help="bring the benchmark up to date and print its table")
     bring.add_argument("--preset", metavar="NAME", help="with the parameters of presets/NAME.yaml")
@@ -28,43 +46,45 @@ def main() -> None:
     _add_export(commands)
     _add_sweep(commands)
     commands.add_parser("docs", help="write the figures of benchmarks/ into README and docs/")
-    flags = parser.parse_args()
-    with reported("tritbench"):
-        match flags.command:
-            case "run":
-                run(flags.preset)
-            case "compare":
-                from tritbench.commands import compare
+    return parser
 
-                compare.run(flags.before, flags.after)
-            case "history":
-                from tritbench.commands import history
 
-                history.run(flags.csv, flags.html)
-            case "docs":
-                from tritbench.commands import docs
+def _run_command(parser: argparse.ArgumentParser, flags: argparse.Namespace) -> None:
+    match flags.command:
+        case "run":
+            run(flags.preset)
+        case "compare":
+            from tritbench.commands import compare
 
-                docs.run()
-            # Imported when asked for: they bring PyTorch, which takes longer than a run of nothing.
-            case "inspect":
-                from tritbench.commands import inspect
+            compare.run(flags.before, flags.after)
+        case "history":
+            from tritbench.commands import history
 
-                inspect.run(flags.file, flags.json)
-            case "predict":
-                from tritbench.commands import predict
+            history.run(flags.csv, flags.html)
+        case "docs":
+            from tritbench.commands import docs
 
-                form = "json" if flags.json else "csv" if flags.csv else "text"
-                predict.run(flags.file, flags.images, form)
-            case "export":
-                if not (flags.gguf or flags.onnx or flags.t81):
-                    parser.error("export: expected --gguf, --onnx or --t81 with a file to write")
-                from tritbench.commands import export
+            docs.run()
+        # Imported when asked for: they bring PyTorch, which takes longer than a run of nothing.
+        case "inspect":
+            from tritbench.commands import inspect
 
-                export.run(flags.file, flags.gguf, flags.gguf_type, flags.onnx, flags.t81)
-            case "sweep":
-                from tritbench.commands import sweep
+            inspect.run(flags.file, flags.json)
+        case "predict":
+            from tritbench.commands import predict
 
-                sweep.run(flags.file, flags.optimize, flags.time)
+            form = "json" if flags.json else "csv" if flags.csv else "text"
+            predict.run(flags.file, flags.images, form)
+        case "export":
+            if not (flags.gguf or flags.onnx or flags.t81):
+                parser.error("export: expected --gguf, --onnx or --t81 with a file to write")
+            from tritbench.commands import export
+
+            export.run(flags.file, flags.gguf, flags.gguf_type, flags.onnx, flags.t81)
+        case "sweep":
+            from tritbench.commands import sweep
+
+            sweep.run(flags.file, flags.optimize, flags.time)
 
 
 def _add_compare(commands: Any) -> None:
@@ -135,35 +155,29 @@ def run(preset: str | None = None) -> None:
     Raises:
         TritbenchError: for wrong parameters, outside of a git repository, or where a stage failed.
     """
-    load_params()
+    load_params()  # DVC would say it in its own words, or not at all
     check_repository()
     changes = [part for change in read_preset(preset) for part in ("-S", change)] if preset else []
-    if not _dvc(*(["exp", "run", *changes] if preset else ["repro"])):
-        if not _no_source():
-            raise TritbenchError("the pipeline stopped; the lines above say why")
+    code = _reproduce(*(["exp", "run", *changes] if preset else ["repro"]))
+    if code == EXIT_NO_SOURCE:
         print(
             "\n*** NO SOURCE HAS THE DATA SET. Running on the EMBEDDED drawings instead: ***\n"
             "***   dvc exp run -S data.dataset=embedded                                 ***\n"
             "*** These figures are not Fashion-MNIST's. params.yaml shows the change.   ***\n",
             file=sys.stderr,
         )
-        if not _dvc("exp", "run", "-S", "data.dataset=embedded"):
-            raise TritbenchError("the pipeline stopped; the lines above say why")
+        code = _reproduce("exp", "run", "-S", "data.dataset=embedded")
+    if code:
+        raise TritbenchError(STOPPED)
     print(table_text(read_runs(BENCHMARKS / "quantization_runs.csv", load_params().models)))
     print(f"The report: {BENCHMARKS / 'report.html'}")
 
 
-def _dvc(*arguments: str) -> bool:
-    return subprocess.run([sys.executable, "-m", "dvc", *arguments]).returncode == 0
-
-
-def _no_source() -> bool:
-    """Whether the download stage is what failed, and for want of a source.
-
-    DVC does not pass a stage's exit code on, so the stage is asked again, quickly: without a
-    source it fails the same way before it writes anything.
-    """
-    if load_params().data.folder.exists():
-        return False
-    stage = subprocess.run([sys.executable, "stages/download.py"], stderr=subprocess.DEVNULL)
-    return stage.returncode == EXIT_NO_SOURCE
+def _reproduce(*arguments: str) -> int:
+    """Run DVC; return 0, or the exit code of the stage that failed."""
+    with tempfile.TemporaryDirectory() as folder:
+        note = Path(folder) / "exit-code"
+        command = [sys.executable, "-m", "dvc", *arguments]
+        if subprocess.run(command, env=os.environ | {EXIT_CODE_VARIABLE: str(note)}).returncode:
+            return int(note.read_text()) if note.exists() else EXIT_ERROR
+        return 0

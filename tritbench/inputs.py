@@ -4,6 +4,7 @@ The stage `inputs` writes these hashes at every run, and DVC reruns what they ch
 """
 
 import ast
+import os
 import sys
 import sysconfig
 from collections.abc import Iterator, Mapping
@@ -22,10 +23,8 @@ def dataset_hashes(params: DataParams) -> Hashes:
 
     A folder that is not there has none: the stage `download` says what is wrong with it.
     """
-    if not params.dataset.startswith("path:"):
-        return {}
-    folder = Path(params.dataset.removeprefix("path:")).expanduser()
-    files = sorted(folder.iterdir()) if folder.is_dir() else []
+    folder = params.users_folder
+    files = sorted(folder.iterdir()) if folder and os.path.isdir(folder) else []
     return {file.name: sha256(file) for file in files if file.is_file()}
 
 

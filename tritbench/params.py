@@ -1,24 +1,29 @@
 """The parameters of params.yaml, typed and checked as a whole before any work starts."""
 
 import importlib
+import os
+import re
 import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
+    JsonValue,
     PlainValidator,
     StringConstraints,
     ValidationError,
 )
 from pydantic import model_validator as whole_model
-from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
+from pydantic_core import InitErrorDetails
 
 from tritbench.errors import TritbenchError
 from tritbench.files import read_yaml
+from tritbench.validation import describe, expected, shown
 
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
@@ -50,7 +55,7 @@ def _threshold(value: object) -> float | Literal["auto"]:
         return "auto"
     if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= 1:
         return float(value)
-    raise PydanticCustomError("expected", "expected auto or a number in (0, 1]")
+    raise expected("auto or a number in (0, 1]")
 
 
 Threshold = Annotated[float | Literal["auto"], PlainValidator(_threshold)]
@@ -64,13 +69,29 @@ def _launcher(value: object) -> str | None:
             return value
     except ValueError:  # an open quotation
         pass
-    expected = "expected null or a command such as torchrun --standalone --nproc-per-node 2"
-    raise PydanticCustomError("expected", expected)
+    raise expected("null or a command such as torchrun --standalone --nproc-per-node 2")
 
 
 Launcher = Annotated[str | None, PlainValidator(_launcher)]
 
+
+def _dataset(value: str) -> str:
+    """The folder's name becomes that of the data set, in tables and on terminals."""
+    if not value.isprintable() or not os.path.realpath(value.removeprefix(_PATH)).isprintable():
+        raise expected("printable characters")
+    return value
+
+
+def _each_once(values: list[int]) -> list[int]:
+    if len(set(values)) < len(values):
+        raise expected("each value once")
+    return values
+
+
 BUILT_IN_MODELS = ("linear", "mlp", "cnn")
+_FACTORY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+_DEFAULT_THREADS = 2  # params.yaml's own, which one processor can run as well
+_PATH = "path:"
 
 
 class Section(BaseModel):
@@ -83,7 +104,9 @@ class DataParams(Section):
     """Which images, from where, and how many are kept for validation."""
 
     dataset: Annotated[
-        str, StringConstraints(pattern=r"^(fashion-mnist|mnist|kmnist|embedded|path:.+)$")
+        str,
+        StringConstraints(pattern=r"^(fashion-mnist|mnist|kmnist|embedded|path:.+)$"),
+        AfterValidator(_dataset),
     ]
     mirrors: list[Annotated[str, StringConstraints(pattern=r"^https?://.+")]]
     validation: Count
@@ -91,9 +114,14 @@ class DataParams(Section):
     @property
     def name(self) -> str:
         """The name that rows, tables and `data/<name>/` carry."""
-        if self.dataset.startswith("path:"):
-            return Path(self.dataset.removeprefix("path:")).resolve().name
-        return self.dataset
+        return self.dataset if self.users_folder is None else self.users_folder.name
+
+    @property
+    def users_folder(self) -> Path | None:
+        """FOLDER of `path:FOLDER`, absolute and without symbolic links."""
+        if not self.dataset.startswith(_PATH):
+            return None
+        return Path(os.path.realpath(os.path.expanduser(self.dataset.removeprefix(_PATH))))
 
     @property
     def folder(self) -> Path:
@@ -166,7 +194,7 @@ class EvaluateParams(Section):
 
     modes: Annotated[list[Literal["ptq", "qat"]], Field(min_length=1)]
     latency: bool
-    batch_sizes: Annotated[list[Count], Field(min_length=1)]
+    batch_sizes: Annotated[list[Count], Field(min_length=1), AfterValidator(_each_once)]
     threads: Count
     min_run_time: Positive
     min_runs: Count
@@ -194,7 +222,7 @@ class Params(Section):
     models: Annotated[list[Name], Field(min_length=1)]
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     data: DataParams
-    model: dict[Name, dict[str, Any]]
+    model: dict[Name, dict[str, JsonValue]]
     train: TrainParams
     quantize: QuantizeParams
     ptq: PtqParams
@@ -211,9 +239,10 @@ class Params(Section):
         return self
 
     def _models_disagree(self) -> Iterator[InitErrorDetails]:
+        if len({name.lower() for name in self.models}) < len(self.models):
+            # Their folders would be one where file names know no case.
+            yield _problem("models", "each model once, whatever its case", self.models)
         for name in self.models:
-            if self.models.count(name) > 1:
-                yield _problem("models", "each model once", self.models)
             per_model = {"model": self.model} | {
                 f"{section}.{key}": table
                 for section in ("train", "ptq")
@@ -223,23 +252,33 @@ class Params(Section):
             for key, table in per_model.items():
                 if name not in table:
                     yield _problem(f"{key}.{name}", "an entry for this model", None)
-            if name in self.model and name not in BUILT_IN_MODELS:
-                factory = self.model[name].get("factory")
-                if not isinstance(factory, str) or factory.count(":") != 1:
-                    expected = "'package.module:function' (built in: linear, mlp, cnn)"
-                    yield _problem(f"model.{name}.factory", expected, factory)
+            yield from _model_problems(name, self.model.get(name, {}))
 
     def _settings_disagree(self) -> Iterator[InitErrorDetails]:
         qat, backend = self.qat, self.quantize.backend
         methods = {"ptq.method": self.ptq.method, "qat.method": qat.method, "qat.start": qat.start}
-        if (expected := expected_backend(backend, methods)) is not None:
-            yield _problem("quantize.backend", expected, backend)
+        if (what := expected_backend(backend, methods)) is not None:
+            yield _problem("quantize.backend", what, backend)
         if qat.frozen_epochs > qat.epochs:
-            expected = f"at most qat.epochs = {qat.epochs}"
-            yield _problem("qat.frozen_epochs", expected, qat.frozen_epochs)
+            what = f"at most qat.epochs = {qat.epochs}"
+            yield _problem("qat.frozen_epochs", what, qat.frozen_epochs)
         if qat.threshold_warmup and qat.method == "lsq":
-            expected = "0, since qat.method = lsq learns a step and has no threshold"
-            yield _problem("qat.threshold_warmup", expected, qat.threshold_warmup)
+            what = "0, since qat.method = lsq learns a step and has no threshold"
+            yield _problem("qat.threshold_warmup", what, qat.threshold_warmup)
+
+
+def _model_problems(name: str, settings: Mapping[str, Any]) -> Iterator[InitErrorDetails]:
+    factory = settings.get("factory")
+    if "factory" in settings or name not in BUILT_IN_MODELS:
+        if not isinstance(factory, str) or not _FACTORY.fullmatch(factory):
+            what = f"'package.module:function' (built in: {', '.join(BUILT_IN_MODELS)})"
+            yield _problem(f"model.{name}.factory", what, factory)
+        return
+    for setting, value in settings.items():  # widths and depths
+        for index, number in enumerate(value if isinstance(value, list) else [value]):
+            if isinstance(number, int | float) and not number > 0:
+                at = f".{index}" if isinstance(value, list) else ""
+                yield _problem(f"model.{name}.{setting}{at}", "more than 0", number)
 
 
 def expected_backend(backend: str, methods: Mapping[str, str]) -> str | None:
@@ -257,18 +296,40 @@ def expected_backend(backend: str, methods: Mapping[str, str]) -> str | None:
     return None
 
 
-def _problem(key: str, expected: str, value: object) -> InitErrorDetails:
-    kind = PydanticCustomError("expected", "expected {expected}", {"expected": expected})
-    return InitErrorDetails(type=kind, loc=tuple(key.split(".")), input=value)
+def _problem(key: str, what: str, value: object) -> InitErrorDetails:
+    return InitErrorDetails(type=expected(what), loc=tuple(key.split(".")), input=value)
 
 
 def load_params(path: Path = Path("params.yaml")) -> Params:
-    """Read and check params.yaml; paths in it are relative to the working directory.
+    """Read and check params.yaml, for this machine; paths in it are relative to the working folder.
 
     Raises:
         TritbenchError: naming every wrong key, its value and what is allowed.
     """
-    return parse_params(read_yaml(path), str(path))
+    if not path.exists():
+        raise TritbenchError(f"{path}: no such file; run from the repository's root")
+    params = parse_params(read_yaml(path), str(path))
+    check_threads(params, str(path))
+    return params
+
+
+def check_threads(params: Params, origin: str) -> None:
+    """Check that this machine can run the threads asked for: PyTorch ends the process otherwise.
+
+    Raises:
+        TritbenchError: naming the keys.
+    """
+    processors = os.cpu_count() or 1
+    allowed = max(processors, _DEFAULT_THREADS)
+    asked = {"train": params.train.threads, "evaluate": params.evaluate.threads}
+    problems = [
+        f"{section}.threads = {threads}: expected at most {allowed}"
+        for section, threads in asked.items()
+        if threads > allowed
+    ]
+    if problems:
+        here = f"this machine has {processors} processors"
+        raise TritbenchError(f"{origin}: {'; '.join(problems)} ({here})")
 
 
 def read_preset(name: str) -> list[str]:
@@ -282,6 +343,8 @@ def read_preset(name: str) -> list[str]:
         known = ", ".join(sorted(file.stem for file in path.parent.glob("*.yaml")))
         raise TritbenchError(f"{path}: no such preset, expected one of {known}")
     content = read_yaml(path)
+    if not isinstance(content, dict):
+        raise TritbenchError(f"{path}: {shown(content)}: expected a mapping of parameters")
     return [f"{key}={value}" for key, value in content.items()]
 
 
@@ -295,20 +358,3 @@ def parse_params(content: object, origin: str = "params") -> Params:
         return Params.model_validate(content)
     except ValidationError as error:
         raise TritbenchError(describe(error, origin)) from None
-
-
-def describe(error: ValidationError, origin: str) -> str:
-    """One line for all that pydantic found wrong: keys, values and what is allowed."""
-    lines = [_describe_one(detail) for detail in error.errors(include_url=False)]
-    return f"{origin}: " + "; ".join(lines)
-
-
-def _describe_one(detail: ErrorDetails) -> str:
-    key = ".".join(str(part) for part in detail["loc"]) or "(top level)"
-    if detail["type"] == "missing":
-        return f"{key} is missing"
-    if detail["type"] == "extra_forbidden":
-        return f"{key} is not a known key"
-    message = detail["msg"].removeprefix("Input should be ")
-    message = message.removeprefix("Value error, ")
-    return f"{key} = {detail['input']!r}: expected {message.removeprefix('expected ')}"

@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from tritbench.data.idx import read_array, read_idx
+from tritbench.data import idx
 from tritbench.errors import TritbenchError, printable
+from tritbench.files import open_regular
 
 # What Pillow reads, by the ends of files' names.
 PICTURES = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".bmp": "BMP", ".webp": "WEBP"}
@@ -60,12 +61,13 @@ def read_images(path: Path, shape: tuple[int, int, int]) -> Iterator[tuple[str, 
         yield str(path), _read_picture(path, shape)
         return
     images = _read_idx(path)
-    if shape[0] != 1 or images.shape[1:] != shape[1:]:
-        sizes = images.shape[1:], shape[1:] if shape[0] == 1 else shape
-        found, expected = (" × ".join(map(str, size)) for size in sizes)
+    if images.shape[1:] != shape:
+        gray = images.shape[1] == shape[0] == 1
+        sizes = (images.shape[1:], shape)
+        found, expected = (" × ".join(map(str, size[gray:])) for size in sizes)
         raise TritbenchError(f"{path}: images are {found}, expected {expected}")
     for index, image in enumerate(images):
-        yield f"{path}[{index}]", image[None]
+        yield f"{path}[{index}]", image
 
 
 def _read_picture(path: Path, shape: tuple[int, int, int]) -> Pixels:
@@ -73,8 +75,10 @@ def _read_picture(path: Path, shape: tuple[int, int, int]) -> Pixels:
     if channels not in (1, 3):
         raise TritbenchError(f"{path}: the network takes {channels} channels, expected 1 or 3")
     try:
-        with Image.open(path, formats=FORMATS) as opened:
+        with open_regular(path) as file, Image.open(file, formats=FORMATS) as opened:
             image = ImageOps.exif_transpose(opened)
+    except TritbenchError:
+        raise
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         reason = " ".join(str(error).split())
         raise TritbenchError(f"{path}: not a {KINDS} image: {reason}") from None
@@ -90,13 +94,10 @@ def _read_picture(path: Path, shape: tuple[int, int, int]) -> Pixels:
 
 
 def _read_idx(path: Path) -> Pixels:
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         start = file.read(4)
-        file.seek(0)
-        if start[:2] == b"\x1f\x8b":
-            return read_idx(path, 3)
-        if start == b"\0\0\x08\3":
-            return read_array(path, file, 3)
-    raise TritbenchError(
-        f"{path}: starts with {start.hex() or 'nothing'}, expected a {KINDS} image, or IDX"
-    )
+    if start[:2] not in (idx.GZIP, b"\0\0"):
+        raise TritbenchError(
+            f"{path}: starts with {start.hex() or 'nothing'}, expected a {KINDS} image, or IDX"
+        )
+    return idx.read_images(path)

@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from tritbench import runtime
 from tritbench.commands.images import find_images, read_images
+from tritbench.data.names import PREDICTION_COLUMNS
 from tritbench.errors import TritbenchError, printable
 
 _BATCH = 64
@@ -111,7 +112,7 @@ def _print_json(predictions: Iterable[Prediction], classes: list[str]) -> None:
 
 def _print_csv(predictions: Iterable[Prediction], classes: list[str]) -> None:
     writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(["image", "class", "probability", *classes])
+    writer.writerow([*PREDICTION_COLUMNS, *classes])
     for prediction in predictions:
         best = _best(prediction)
         numbers = [f"{p:.6g}" for p in (prediction.probabilities[best], *prediction.probabilities)]

@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from tritbench.data.idx import read_idx
-from tritbench.data.names import FILES, TEST_IMAGES, TEST_LABELS, TRAIN_IMAGES, TRAIN_LABELS
+from tritbench.data.idx import read_images, read_labels
+from tritbench.data.names import FILES, TRAIN_IMAGES
 from tritbench.errors import TritbenchError
 from tritbench.files import sha256, write_atomic
 
@@ -38,7 +38,7 @@ class Description(BaseModel):
 
 @dataclass(frozen=True, eq=False)
 class Images:
-    """Labelled images: `pixels` is uint8 [n, 1, height, width], `labels` int64 [n]."""
+    """Labelled images: `pixels` is uint8 [n, channels, height, width], `labels` int64 [n]."""
 
     pixels: torch.Tensor
     labels: torch.Tensor
@@ -88,15 +88,14 @@ def load(folder: Path, validation: int, seed: int) -> Dataset:
             raise TritbenchError(
                 f"{folder / file}: found {found}, expected SHA-256 {about.sha256[file]}"
             )
-    train, test = read_parts(folder)
+    train, test = read_parts([folder / file for file in FILES])
     found_facts = _facts(train, test)
     if found_facts != (about.counts, about.image, len(about.classes)):
         raise TritbenchError(
             f"{folder / DESCRIPTION}: describes {about.counts}, image {about.image} and "
             f"{len(about.classes)} classes, but the files hold {found_facts}"
         )
-    held_out_count = min(validation, len(train) // _ONE_IN)
-    kept, held_out = split(train.labels.numpy(), held_out_count, seed)
+    kept, held_out = split(train.labels.numpy(), min(validation, len(train) // _ONE_IN), seed)
     kept_images = train.select(torch.from_numpy(kept))
     mean, std = _mean_and_std(kept_images.pixels)
     if std == 0:
@@ -108,7 +107,7 @@ def load(folder: Path, validation: int, seed: int) -> Dataset:
 
 
 def calibration_images(dataset: Dataset, count: int, seed: int) -> torch.Tensor:
-    """Draw training images by seed, without labels: uint8 [at most count, 1, height, width]."""
+    """Draw training images by seed, without labels: uint8 [at most count, channels, ...]."""
     chosen = _permutation(len(dataset.train), _CALIBRATION, seed)[:count]
     return dataset.train.pixels[torch.from_numpy(chosen)]
 
@@ -124,8 +123,10 @@ def split(
     """
     sizes = np.bincount(labels)
     if validation < len(sizes):
+        cap = len(labels) // _ONE_IN
+        limit = f" (at most a sixth of the {len(labels)} images)" if validation == cap else ""
         raise TritbenchError(
-            f"data.validation: {validation} images, expected at least one of each of the "
+            f"data.validation: {validation} images{limit}, expected at least one of each of the "
             f"{len(sizes)} classes"
         )
     # Largest remainder: every class gets its share rounded down, and those that lost most one more.
@@ -164,55 +165,64 @@ def _mean_and_std(pixels: torch.Tensor) -> tuple[float, float]:
     return total / (255 * count), math.sqrt(variance)
 
 
-def read_parts(folder: Path) -> tuple[Images, Images]:
-    """Read a folder's four IDX files as (training, test) and check that they belong together.
+def read_parts(files: Sequence[Path]) -> tuple[Images, Images]:
+    """Read four IDX files as (training, test) and check that they belong together.
+
+    Args:
+        files: in the order of FILES.
 
     Raises:
         TritbenchError: naming the file, what was found and what was expected.
     """
-    train = _read_part(folder / TRAIN_IMAGES, folder / TRAIN_LABELS)
-    test = _read_part(folder / TEST_IMAGES, folder / TEST_LABELS)
+    train_images, train_labels, test_images, test_labels = files
+    train, test = _read_part(train_images, train_labels), _read_part(test_images, test_labels)
     present = train.labels.unique()
     classes = int(present[-1]) + 1
     if len(present) != classes:
-        missing = min(set(range(classes)) - set(present.tolist()))
+        missing = int(torch.nonzero(present != torch.arange(len(present)))[0])
         raise TritbenchError(
-            f"{folder / TRAIN_LABELS}: no image has label {missing}, but one has {classes - 1}; "
+            f"{train_labels}: no image has label {missing}, but one has {classes - 1}; "
             "expected labels without a gap from 0"
         )
     if classes < 2:
-        raise TritbenchError(f"{folder / TRAIN_LABELS}: found 1 class, expected at least 2")
+        raise TritbenchError(f"{train_labels}: found 1 class, expected at least 2")
     if int(test.labels.max()) >= classes:
         raise TritbenchError(
-            f"{folder / TEST_LABELS}: found label {int(test.labels.max())}, "
-            f"expected 0 to {classes - 1} as in {TRAIN_LABELS}"
+            f"{test_labels}: found label {int(test.labels.max())}, "
+            f"expected 0 to {classes - 1} as in {train_labels.name}"
         )
     if train.pixels.shape[1:] != test.pixels.shape[1:]:
         raise TritbenchError(
-            f"{folder / TEST_IMAGES}: images are {_size(test)}, "
-            f"expected {_size(train)} as in {TRAIN_IMAGES}"
+            f"{test_images}: images are {_size(test)}, "
+            f"expected {_size(train)} as in {train_images.name}"
         )
     return train, test
 
 
 def _read_part(images: Path, labels: Path) -> Images:
-    pixels, numbers = read_idx(images, 3), read_idx(labels, 1)
+    pixels, numbers = read_images(images), read_labels(labels)
     if pixels.size == 0:
         raise TritbenchError(f"{images}: shape is {pixels.shape}, expected at least one pixel")
     if len(pixels) != len(numbers):
         raise TritbenchError(
             f"{labels}: found {len(numbers)} labels, expected {len(pixels)}, one for each image"
         )
-    return Images(torch.from_numpy(pixels)[:, None], torch.from_numpy(numbers.astype(np.int64)))
+    return Images(torch.from_numpy(pixels), torch.from_numpy(numbers))
 
 
 def _size(images: Images) -> str:
-    return "x".join(str(size) for size in images.pixels.shape[2:])
+    return "x".join(str(size) for size in _shape(images))
+
+
+def _shape(images: Images) -> list[int]:
+    """As dataset.json has it: [height, width], or [channels, height, width] of several."""
+    channels, *size = images.pixels.shape[1:]
+    return size if channels == 1 else [channels, *size]
 
 
 def _facts(train: Images, test: Images) -> tuple[dict[str, int], list[int], int]:
     counts = {"train": len(train), "test": len(test)}
-    return counts, list(train.pixels.shape[2:]), int(train.labels.max()) + 1
+    return counts, _shape(train), int(train.labels.max()) + 1
 
 
 def read_description(folder: Path) -> Description:
@@ -245,7 +255,7 @@ def write_description(folder: Path, name: str, source: str, classes: Sequence[st
     Raises:
         TritbenchError: the files do not belong together, or there are not as many classes.
     """
-    counts, image, found = _facts(*read_parts(folder))
+    counts, image, found = _facts(*read_parts([folder / file for file in FILES]))
     if len(classes) != found:
         raise TritbenchError(f"{name}: found labels of {found} classes, expected {len(classes)}")
     about = Description(

@@ -9,6 +9,27 @@ TRAIN_LABELS = "train-labels-idx1-ubyte.gz"
 TEST_IMAGES = "t10k-images-idx3-ubyte.gz"
 TEST_LABELS = "t10k-labels-idx1-ubyte.gz"
 FILES = (TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS)
+# Bytes of the published files' content: 60,000 and 10,000 images of 28×28, and the headers.
+UNCOMPRESSED = {
+    TRAIN_IMAGES: 16 + 60_000 * 28 * 28,
+    TRAIN_LABELS: 8 + 60_000,
+    TEST_IMAGES: 16 + 10_000 * 28 * 28,
+    TEST_LABELS: 8 + 10_000,
+}
+
+# What `tritbench predict --csv` writes of an image, before a column for each class.
+PREDICTION_COLUMNS = ("image", "class", "probability")
+
+
+def users_names(file: str) -> list[str]:
+    """What one of FILES may be called in a user's folder, in the order in which it is looked for.
+
+    >>> users_names(TEST_LABELS)[1:3]
+    ['t10k-labels-idx1-ubyte', 't10k-labels-idx1-int.gz']
+    """
+    stem, rank, _ = file.rsplit("-", 2)
+    kinds = ("idx1-ubyte", "idx1-int") if rank == "idx1" else ("idx3-ubyte", "idx4-ubyte")
+    return [f"{stem}{dash}{kind}{gz}" for dash in "-." for kind in kinds for gz in (".gz", "")]
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ import contextlib
 import errno
 import os
 import shutil
-import socket
 import sys
 import tempfile
 import unicodedata
@@ -16,13 +15,13 @@ from urllib.error import HTTPError, URLError
 from tritbench.data import embedded
 from tritbench.data._torchvision import torchvision_datasets
 from tritbench.data.dataset import read_parts, write_description
-from tritbench.data.idx import idx_bytes
-from tritbench.data.names import FILES, PUBLISHED
-from tritbench.errors import EXIT_NO_SOURCE, TritbenchError
-from tritbench.files import sha256, write_atomic
+from tritbench.data.idx import GZIP, gzip_bytes, idx_bytes
+from tritbench.data.mirrors import Mirrors
+from tritbench.data.names import FILES, PREDICTION_COLUMNS, PUBLISHED, UNCOMPRESSED, users_names
+from tritbench.errors import EXIT_NO_SOURCE, TritbenchError, printable, reason
+from tritbench.files import read_bytes, read_text, sha256, write_atomic
 from tritbench.params import DataParams
 
-TIMEOUT = 30.0  # seconds without an answer after which a mirror is given up
 FALLBACK = "dvc exp run -S data.dataset=embedded"
 
 Get = Callable[[str, Path], None]  # get(file, folder): bring one of FILES into the folder
@@ -88,7 +87,7 @@ def _gather(
         for file, array in zip(FILES, embedded.draw(seed), strict=True):
             write_atomic(folder / file, idx_bytes(array))
         return f"embedded seed {seed}", embedded.CLASSES
-    if params.dataset.startswith("path:"):
+    if params.users_folder is not None:
         return f"path:{params.name}", _copy_users_files(params, folder)
     return _first_source(params, folder, program), PUBLISHED[params.dataset].classes
 
@@ -96,17 +95,20 @@ def _gather(
 def _copy_users_files(params: DataParams, folder: Path) -> tuple[str, ...]:
     """Check and copy the files of `path:FOLDER`; return the names of their classes."""
     key = f"data.dataset = {params.dataset}"
-    users = Path(params.dataset.removeprefix("path:")).expanduser()
-    if not users.is_dir():
+    users = params.users_folder
+    assert users is not None
+    if not os.path.isdir(users):
         raise TritbenchError(f"{key}: no such folder, expected one with {', '.join(FILES)}")
-    if not params.name or users.resolve().is_relative_to(params.folder.parent.resolve()):
+    if not params.name or users.is_relative_to(params.folder.parent.resolve()):
         raise TritbenchError(f"{key}: expected a folder outside {params.folder.parent}/")
-    train, _ = read_parts(users)  # before copying, so that an error names the user's file
+    found = [_users_file(users, file) for file in FILES]
+    train, _ = read_parts(found)  # before copying, so that an error names the user's file
     classes = tuple(str(label) for label in range(int(train.labels.max()) + 1))
     if (users / "classes.txt").exists():
         classes = _read_class_names(users / "classes.txt", len(classes))
-    for file in FILES:
-        shutil.copyfile(users / file, folder / file)
+    for file, source in zip(FILES, found, strict=True):
+        content = read_bytes(source)
+        write_atomic(folder / file, content if content.startswith(GZIP) else gzip_bytes(content))
     # Results carry only the folder's name, so other images must not pass for published ones.
     if params.name in PUBLISHED:
         published = PUBLISHED[params.name]
@@ -118,13 +120,13 @@ def _copy_users_files(params: DataParams, folder: Path) -> tuple[str, ...]:
     return classes
 
 
+def _users_file(users: Path, file: str) -> Path:
+    there = [users / name for name in users_names(file) if (users / name).exists()]
+    return there[0] if there else users / file
+
+
 def _read_class_names(path: Path, count: int) -> tuple[str, ...]:
-    try:
-        names = tuple(line.strip() for line in path.read_text("utf-8-sig").splitlines())
-    except UnicodeDecodeError as error:
-        raise TritbenchError(
-            f"{path}: {error.reason} at byte {error.start}, expected UTF-8"
-        ) from None
+    names = tuple(line.strip() for line in read_text(path).splitlines())
     if len(names) != count or len(set(names) - {""}) != count:
         raise TritbenchError(
             f"{path}: found {len(set(names) - {''})} different names in {len(names)} lines, "
@@ -133,6 +135,10 @@ def _read_class_names(path: Path, count: int) -> tuple[str, ...]:
     for name in names:
         if any(unicodedata.category(character) == "Cc" for character in name):
             raise TritbenchError(f"{path}: {name!r}: expected a name without control characters")
+    if taken := [name for name in names if name in PREDICTION_COLUMNS]:
+        raise TritbenchError(
+            f"{path}: {taken[0]!r} is a column of `tritbench predict --csv`, expected another name"
+        )
     return names
 
 
@@ -140,17 +146,16 @@ def _first_source(params: DataParams, folder: Path, program: str) -> str:
     """Bring a published data set's files into the folder; return the source that had them."""
     failures = []
     hashes = dict(zip(FILES, PUBLISHED[params.dataset].hashes, strict=True))
-    with _socket_timeout(TIMEOUT):
-        for source, get in _sources(params):
-            try:
-                for file, expected in hashes.items():
-                    _get_verified(get, folder / file, expected)
-                return source
-            except _UnusableError as problem:
-                failures.append(f"{source}: {problem}")
-                print(f"{program}: {params.dataset} from {failures[-1]}", file=sys.stderr)
-                for file in FILES:
-                    (folder / file).unlink(missing_ok=True)
+    for source, get in _sources(params):
+        try:
+            for file, expected in hashes.items():
+                _get_verified(get, folder / file, expected)
+            return source
+        except _UnusableError as problem:
+            failures.append(f"{source}: {problem}")
+            print(f"{program}: {params.dataset} from {failures[-1]}", file=sys.stderr)
+            for file in FILES:
+                (folder / file).unlink(missing_ok=True)
     variable = folder_variable(params.dataset)
     if not os.environ.get(variable):
         failures.insert(0, f"{variable}: not set")
@@ -165,14 +170,10 @@ def _sources(params: DataParams) -> Iterator[tuple[str, Get]]:
     variable = folder_variable(params.dataset)
     if local := os.environ.get(variable):
         yield variable, _from_folder(Path(local))
-    tried = set()
-    for mirror in params.mirrors:
-        tried.add(mirror)
-        yield mirror, _from_mirror(mirror)
     published = getattr(torchvision_datasets(), PUBLISHED[params.dataset].torchvision)
-    for mirror in published.mirrors:
-        if mirror not in tried:
-            yield mirror, _from_mirror(mirror)
+    mirrors = Mirrors([*params.mirrors, *published.mirrors])
+    for mirror in list(mirrors.untried):
+        yield mirror, _from_mirror(mirrors, mirror)
 
 
 def dataset_in(folder: Path) -> str:
@@ -196,10 +197,11 @@ def _from_folder(local: Path) -> Get:
     return get
 
 
-def _from_mirror(mirror: str) -> Get:
+def _from_mirror(mirrors: Mirrors, mirror: str) -> Get:
     def get(file: str, folder: Path) -> None:
-        url = f"{mirror.rstrip('/')}/{file}"
-        torchvision_datasets().utils.download_url(url, str(folder), file)
+        # As large as its content uncompressed, which the official file is far below.
+        content = mirrors.get(mirror, file, UNCOMPRESSED[file])
+        write_atomic(folder / file, content)
 
     return get
 
@@ -211,31 +213,20 @@ def _get_verified(get: Get, target: Path, expected: str) -> None:
         if actual == expected:
             return
         found = f"SHA-256 {actual} ({target.stat().st_size} bytes)"
-    except (OSError, HTTPException, RuntimeError, ValueError) as error:
+    except (OSError, HTTPException, ValueError) as error:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             error.filename = str(target)
             raise  # another source would not help
-        found = _describe(error)
+        found = describe(error)
     raise _UnusableError(f"{target.name}: found {found}, expected SHA-256 {expected}")
 
 
-def _describe(error: Exception) -> str:
+def describe(error: Exception) -> str:
+    """Why a file cannot be had: one line that steers no terminal, whoever chose its words."""
     if isinstance(error, HTTPError):
         text = f"HTTP {error.code} {error.reason}"
     elif isinstance(error, URLError):
-        text = str(error.reason)
-    elif isinstance(error, OSError) and error.strerror:
-        text = error.strerror  # without the path
+        text = reason(error.reason) if isinstance(error.reason, Exception) else str(error.reason)
     else:
-        text = str(error) or type(error).__name__
-    return " ".join(text.split())
-
-
-@contextlib.contextmanager
-def _socket_timeout(seconds: float) -> Iterator[None]:
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(seconds)
-    try:
-        yield
-    finally:
-        socket.setdefaulttimeout(before)
+        text = reason(error)
+    return printable(" ".join(text.split()))[:200]

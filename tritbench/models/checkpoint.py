@@ -11,7 +11,7 @@ from safetensors.torch import load_model, save
 from torch import Tensor, nn
 
 from tritbench.errors import TritbenchError
-from tritbench.files import write_atomic
+from tritbench.files import open_regular, write_atomic
 from tritbench.models.description import describe, from_layers
 
 
@@ -58,6 +58,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     Raises:
         TritbenchError: where the file is missing, truncated or something else.
     """
+    open_regular(path).close()  # safetensors itself would wait for a pipe
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             about = json.loads((file.metadata() or {})["tritbench"])
@@ -65,8 +66,6 @@ def load_checkpoint(path: Path) -> Checkpoint:
         spec = InputSpec(shape=shape, **about["input"])
         model = from_layers(about["layers"])
         load_model(model, path)
-    except FileNotFoundError:
-        raise TritbenchError(f"{path}: no such file") from None
     except (safetensors.SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise TritbenchError(f"{path}: not a tritbench checkpoint: {reason}") from None

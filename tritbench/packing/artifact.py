@@ -5,7 +5,6 @@ docs/format.md specifies it.
 
 import hashlib
 import json
-import stat
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tritbench.errors import TritbenchError
-from tritbench.files import write_atomic
+from tritbench.files import read_bytes, write_atomic
 from tritbench.models import InputSpec
 from tritbench.packing.codecs import CODECS, Codec
 from tritbench.packing.container import Arrays, parse_json, read_container, write_container
@@ -121,15 +120,7 @@ def load_trit(path: Path) -> Network:
     Raises:
         TritbenchError: one line naming the file and what is wrong with it.
     """
-    try:
-        with path.open("rb") as file:
-            if not stat.S_ISREG(path.stat().st_mode):
-                raise TritbenchError(f"{path}: not a regular file")
-            return read_trit(file.read(), str(path))
-    except (FileNotFoundError, NotADirectoryError):
-        raise TritbenchError(f"{path}: no such file") from None
-    except IsADirectoryError:
-        raise TritbenchError(f"{path}: is a folder, expected a .trit file") from None
+    return read_trit(read_bytes(path), str(path))
 
 
 def read_trit(data: bytes, name: str) -> Network:

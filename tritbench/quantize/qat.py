@@ -11,13 +11,13 @@ from tritbench.data import Images
 from tritbench.errors import TritbenchError
 from tritbench.models import InputSpec, check_layers, check_network, describe, weight_layers
 from tritbench.params import PtqParams, QatParams, QuantizeParams
-from tritbench.params import describe as describe_errors
 from tritbench.quantize.fake import FakeQuantize, LearnedStep, StraightThrough, TrainedScales
 from tritbench.quantize.ptq import quantize_ptq, search_layer
 from tritbench.quantize.ternary import Quantized, require_alive, require_finite
 from tritbench.quantize.trits import check_backend
 from tritbench.shapes import follow
 from tritbench.train import Epoch, Recipe, fit, steps_per_epoch
+from tritbench.validation import describe as describe_errors
 
 START_IMAGES = 8192  # that PTQ looks at where training starts from its result
 

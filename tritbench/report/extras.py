@@ -66,7 +66,7 @@ class SweepPoint:
 
 def read_notes(path: Path) -> Notes:
     """The notes in latency.json, which `read_machine` has checked."""
-    content = json.loads(path.read_text(encoding="utf-8"))
+    content = json.loads(read_text(path))
     absent = [
         (model, peer, str(reason))
         for model, reasons in (content.get("absent_peers") or {}).items()

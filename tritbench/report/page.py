@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tritbench.data.dataset import read_description
-from tritbench.data.idx import read_idx
+from tritbench.data.idx import read_images
 from tritbench.data.names import TEST_IMAGES
 from tritbench.report import answer
 from tritbench.report.blocks import Chart, Section
@@ -41,7 +41,7 @@ class Evidence:
     Attributes:
         networks: what the model files hold.
         flips: which test images changed sides.
-        images: the test images, uint8 [n, height, width].
+        images: the test images, uint8 [n, channels, height, width].
         classes: their names.
         dataset: as params.yaml names it.
         hashes: file and digest.
@@ -86,7 +86,7 @@ def read_evidence(
     return Evidence(
         examine(models, results.models, list(dict.fromkeys(mode for _, mode in ternary))),
         read_flips(predictions, ternary),
-        read_idx(data / TEST_IMAGES, 3),
+        read_images(data / TEST_IMAGES),
         about.classes,
         dataset,
         hashes,

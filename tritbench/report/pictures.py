@@ -12,9 +12,10 @@ from PIL import Image
 TRIT_COLORS = ((0xD5, 0x5E, 0x00), (0x80, 0x80, 0x80), (0x00, 0x72, 0xB2))
 
 
-def gray_png(pixels: NDArray[np.uint8]) -> str:
-    """A data URI of uint8 [height, width]."""
-    return _data_uri(Image.fromarray(np.ascontiguousarray(pixels)))
+def image_png(pixels: NDArray[np.uint8]) -> str:
+    """A data URI of uint8 [channels, height, width], gray (1) or RGB (3)."""
+    gray_or_rgb = pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)
+    return _data_uri(Image.fromarray(np.ascontiguousarray(gray_or_rgb)))
 
 
 def trits_png(trits: NDArray[np.int8]) -> str:

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from ruamel.yaml import YAML
 
 from tritbench.errors import TritbenchError
+from tritbench.files import parse_yaml
 from tritbench.git import git, git_bytes, git_object
 from tritbench.report.runs import Run, parse_runs
 
@@ -131,7 +131,8 @@ def answers(revision: Revision, runs: Sequence[Run]) -> Answers | None:
 
 
 def _cached(revision: Revision) -> bytes | None:
-    lock = YAML(typ="safe", pure=True).load(revision.read("dvc.lock") or b"{}")
+    text = (revision.read("dvc.lock") or b"{}").decode(errors="replace")
+    lock = parse_yaml(text, f"{revision.name}:dvc.lock")
     outs = lock.get("stages", {}).get("evaluate", {}).get("outs", [])
     digests = [out["md5"] for out in outs if out.get("path") == PREDICTIONS and "md5" in out]
     if not digests:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields
 from itertools import product
 from pathlib import Path
 
-from tritbench.errors import TritbenchError
+from tritbench.errors import TritbenchError, reading
 from tritbench.report.extras import (
     ClassScore,
     Notes,
@@ -18,7 +18,7 @@ from tritbench.report.extras import (
     read_peers,
     read_sweep,
 )
-from tritbench.report.table import CsvRow, csv_rows, missing, read_text
+from tritbench.report.table import CsvRow, csv_rows, read_text
 
 MODES = ("fp32", "ptq", "qat")
 TRAINED_MODES = ("fp32", "qat")
@@ -332,12 +332,9 @@ def parse_confusions(text: str, origin: str, pairs: Sequence[tuple[str, str]]) -
 
 def read_machine(path: Path) -> tuple[Machine, str | None]:
     """The machine in latency.json, and the engine of the ternary models if it is named there."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise missing(path) from None
-    except ValueError as error:
-        raise TritbenchError(f"{path}: not JSON: {error}") from None
+    text = read_text(path)
+    with reading(f"{path}: not JSON"):
+        content = json.loads(text)
     machine = content.get("machine") if isinstance(content, dict) else None
     if not isinstance(machine, dict):
         raise TritbenchError(f"{path}: machine = {machine!r}: expected a mapping")

@@ -86,7 +86,7 @@ def front(rows: Iterable[SweepRow]) -> list[SweepRow]:
 def sweep_csv(rows: Sequence[SweepRow], varied: Sequence[str]) -> str:
     """A line for each point, model and mode; the varied parameters stand after the point."""
     text = io.StringIO()
-    columns = ["point", *varied, *COLUMNS]
+    columns = ["point", *(key for key in varied if key not in COLUMNS), *COLUMNS]
     writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)

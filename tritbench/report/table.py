@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+from tritbench import files
 from tritbench.errors import TritbenchError
 
 Number = TypeVar("Number", int, float)
@@ -85,12 +86,9 @@ def read_text(path: Path) -> str:
     Raises:
         TritbenchError: naming the file, where it is missing or not text.
     """
-    try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise missing(path) from None
-    except UnicodeDecodeError as error:
-        raise TritbenchError(f"{path}: not CSV: {error}") from None
+    if not path.exists():
+        raise missing(path)
+    return files.read_text(path)
 
 
 def csv_rows(text: str, origin: str, columns: Sequence[str]) -> Iterator[CsvRow]:

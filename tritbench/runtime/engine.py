@@ -58,7 +58,7 @@ def choose_isa(isa: str) -> str:
         TritbenchError: for one that this machine lacks.
     """
     available = available_isas()
-    chosen = os.environ.get(ISA_VARIABLE, "auto") if isa == "auto" else isa
+    chosen = os.environ.get(ISA_VARIABLE) or "auto" if isa == "auto" else isa
     if chosen == "auto":
         return available[0]
     if chosen not in available:

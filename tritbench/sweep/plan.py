@@ -2,10 +2,12 @@
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Iterable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
+from fractions import Fraction
 from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -15,9 +17,12 @@ from pydantic import model_validator as whole_model
 
 from tritbench.errors import TritbenchError
 from tritbench.files import read_yaml
-from tritbench.params import Count, Params, Section, describe, parse_params
+from tritbench.params import Count, Params, Section, check_threads, parse_params
+from tritbench.validation import describe
 
 Overrides = dict[str, Any]
+
+MAX_POINTS = 10_000  # of a file (docs/scale.md)
 
 # Latency is never measured beside other work; `--time` measures the finalists.
 UNTIMED: Overrides = {"evaluate.latency": False}
@@ -49,16 +54,23 @@ class Range(Section):
         return self
 
     def values(self, key: str) -> list[int | float]:
-        """The numbers by steps.
+        """The numbers by steps, exact in decimal notation.
+
+        >>> Range(low=0.1, high=0.3, step=0.1).values("")
+        [0.1, 0.2, 0.3]
 
         Raises:
-            TritbenchError: naming `key`, where there is no step.
+            TritbenchError: naming `key`, where there is no step or too many of them.
         """
         if self.step is None:
             raise TritbenchError(f"{key}: expected a step; only --optimize does without")
-        count = int((self.high - self.low) / self.step + 1e-9) + 1
-        found = [self.low + number * self.step for number in range(count)]
-        return [round(value, 9) if isinstance(value, float) else value for value in found]
+        low, high, step = (Fraction(str(end)) for end in (self.low, self.high, self.step))
+        count = (high - low) // step + 1
+        if count > MAX_POINTS:
+            raise TritbenchError(f"{key}: more values than {MAX_POINTS:,} points at most")
+        whole = isinstance(self.low, int) and isinstance(self.step, int)
+        number = int if whole else float
+        return [number(low + index * step) for index in range(count)]
 
 
 def _choices(value: Any) -> list[Any] | Range:
@@ -159,7 +171,11 @@ def read_sweep(path: Path, optimize: bool = False) -> Sweep:
         listed = _sides(settings.grid)
     else:
         listed = settings.points or _product(settings.grid, str(path))
-    return Sweep(name, path, settings, make_points(name, path, settings, listed))
+    points = make_points(name, path, settings, listed)
+    if settings.run == "local":
+        for number, point in enumerate(points, 1):
+            check_threads(point.params, f"{path}, point {number}")
+    return Sweep(name, path, settings, points)
 
 
 def _product(grid: Grid, origin: str) -> list[Overrides]:
@@ -167,6 +183,9 @@ def _product(grid: Grid, origin: str) -> list[Overrides]:
         choices.values(f"{origin}: grid.{key}") if isinstance(choices, Range) else choices
         for key, choices in grid.items()
     ]
+    if math.prod(map(len, values)) > MAX_POINTS:
+        sizes = " × ".join(str(len(side)) for side in values)
+        raise TritbenchError(f"{origin}: grid of {sizes} points: expected at most {MAX_POINTS:,}")
     return [dict(zip(grid, chosen, strict=True)) for chosen in product(*values)]
 
 
@@ -189,6 +208,7 @@ def make_points(
         TritbenchError: naming the point that is wrong or there twice.
     """
     base = read_yaml(Path("params.yaml"))
+    parse_params(base, "params.yaml")
     points: dict[str, Point] = {}
     for number, varied in enumerate(listed, 1):
         overrides = settings.set | varied | UNTIMED

@@ -11,7 +11,7 @@ from tritbench.report.blocks import Chart, Gallery, Panel, Picture, Section, Tab
 from tritbench.report.chart_data import mode_names
 from tritbench.report.flips import Flip, Flips
 from tritbench.report.networks import FirstLayer, LayerFacts, Networks
-from tritbench.report.pictures import gray_png, trits_png
+from tritbench.report.pictures import image_png, trits_png
 from tritbench.report.summary import MODE_NAMES
 
 # Of a layer: heading of the column, field, format on the axis, format in text.
@@ -133,7 +133,7 @@ def flips_section(
 def _flips(flips: Flips, images: NDArray[np.uint8], classes: Sequence[str]) -> Gallery:
     mode = MODE_NAMES[flips.mode]
     pictures = [
-        Picture(gray_png(images[flip.index]), _described(flip, mode, classes), lines)
+        Picture(image_png(images[flip.index]), _described(flip, mode, classes), lines)
         for flip in flips.worst
         for lines in [
             [
