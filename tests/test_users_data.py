@@ -180,3 +180,7 @@ def test_class_names_are_a_file_of_text(mine: Path) -> None:
     (mine / "classes.txt").mkdir()
     with pytest.raises(TritbenchError, match=r"classes\.txt: is a folder, expected a file"):
         fetch(params(f"path:{mine}"), 0)
+    (mine / "classes.txt").rmdir()
+    (mine / "classes.txt").symlink_to("classes.txt")
+    with pytest.raises(TritbenchError, match=r"classes\.txt: Too many levels of symbolic links"):
+        fetch(params(f"path:{mine}"), 0)

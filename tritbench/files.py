@@ -47,7 +47,8 @@ def open_regular(path: Path) -> BufferedReader:
     """
     with reading(path):
         # Without O_NONBLOCK a pipe that nobody writes to would be waited for here.
-        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+        flags = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+        handle = os.open(path, os.O_RDONLY | flags)
         kind = os.fstat(handle).st_mode
         if not stat.S_ISREG(kind):
             os.close(handle)

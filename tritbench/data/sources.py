@@ -104,7 +104,7 @@ def _copy_users_files(params: DataParams, folder: Path) -> tuple[str, ...]:
     found = [_users_file(users, file) for file in FILES]
     train, _ = read_parts(found)  # before copying, so that an error names the user's file
     classes = tuple(str(label) for label in range(int(train.labels.max()) + 1))
-    if (users / "classes.txt").exists():
+    if os.path.lexists(users / "classes.txt"):  # a broken link is no missing file
         classes = _read_class_names(users / "classes.txt", len(classes))
     for file, source in zip(FILES, found, strict=True):
         content = read_bytes(source)
@@ -121,7 +121,7 @@ def _copy_users_files(params: DataParams, folder: Path) -> tuple[str, ...]:
 
 
 def _users_file(users: Path, file: str) -> Path:
-    there = [users / name for name in users_names(file) if (users / name).exists()]
+    there = [users / name for name in users_names(file) if os.path.lexists(users / name)]
     return there[0] if there else users / file
 
 
