@@ -271,11 +271,14 @@ def cross_entropy(model, inputs, predictions):
     return F.cross_entropy(model(inputs), predictions)
 
 
-def test_matching_predictions_brings_them_closer_and_keeps_the_trits():
+@pytest.mark.parametrize("granularity", ["tensor", "channel", "group:5"])
+def test_matching_predictions_brings_them_closer_and_keeps_the_trits(granularity):
     model = network()
     inputs = SPEC.normalize(images())
     predictions = model(inputs).softmax(1).detach()
-    quantized = quantize_ptq(model, images(), SPEC, settings(), method("threshold"))
+    quantized = quantize_ptq(
+        model, images(), SPEC, settings(granularity=granularity), method("threshold")
+    )
     before = cross_entropy(quantized.model, inputs, predictions)
     with torch.no_grad():
         matched = match_predictions(quantized.model, quantized.weights, inputs, predictions)

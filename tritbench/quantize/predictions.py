@@ -187,36 +187,27 @@ def match_predictions(
     }
     for name, layer in layers.items():
         layer.weight.copy_(weights[name].dequantize())
-    modules = dict(model.named_children())
+    modules = dict(zip(model._modules, model, strict=True))  # also one that occurs twice
     first = next(iter(modules))
-    fixed = inputs
+    start = inputs
     if first in weights and gains[first].shape[1] == 1:  # what its weight gives never changes
-        fixed = torch.cat([_product(modules[first], batch) for batch in inputs.split(BATCH)])
+        start = torch.cat([_product(modules[first], batch) for batch in inputs.split(BATCH)])
     variables = [v.requires_grad_() for v in (*gains.values(), *kept.values())]
     optimizer = torch.optim.LBFGS(variables, max_iter=steps, line_search_fn="strong_wolfe")
 
-    def scaled(name: str) -> TernaryWeight:
-        weight = weights[name]
-        return dataclasses.replace(weight, scale=weight.scale * gains[name])
-
-    def output(name: str, x: Tensor) -> Tensor:
-        """Of one module; where a row has one scale, its gain is one of the output."""
+    def output(x: Tensor, name: str) -> Tensor:
         own = {key.rpartition(".")[2]: v for key, v in kept.items() if key.startswith(f"{name}.")}
-        if name not in weights or gains[name].shape[1] > 1:
-            if name in weights:
-                own["weight"] = scaled(name).dequantize()
+        if name not in weights:
             return functional_call(modules[name], own, (x,))  # type: ignore[no-any-return]
-        product = x if name == first else _product(modules[name], x)
-        channels = [-1, *[1] * (product.dim() - 2)]
-        product = product * gains[name].view(channels)
-        return product + own["bias"].view(channels) if "bias" in own else product
+        product = x if name == first and start is not inputs else None
+        return _scaled_output(modules[name], own, weights[name], gains[name], x, product)
 
     def loss() -> float:
         optimizer.zero_grad()
         total = 0.0
-        for batch, wanted in zip(fixed.split(BATCH), predictions.split(BATCH), strict=True):
+        for batch, wanted in zip(start.split(BATCH), predictions.split(BATCH), strict=True):
             with torch.enable_grad():
-                logits = reduce(lambda x, name: output(name, x), modules, batch)
+                logits = reduce(output, modules, batch)
                 part = F.cross_entropy(logits, wanted, reduction="sum") / len(inputs)
                 part.backward()
             total += part.item()
@@ -224,14 +215,44 @@ def match_predictions(
 
     optimizer.step(loss)
     fitted = {
-        name: dataclasses.replace(scaled(name), scale=scaled(name).scale.detach())
-        for name in weights
+        name: dataclasses.replace(weight, scale=(weight.scale * gains[name]).detach())
+        for name, weight in weights.items()
     }
     for name, value in kept.items():
         model.get_parameter(name).copy_(value)
     for name, layer in layers.items():
         layer.weight.copy_(fitted[name].dequantize())
     return fitted
+
+
+def _scaled_output(
+    module: nn.Module,
+    own: dict[str, Tensor],
+    weight: TernaryWeight,
+    gain: Tensor,
+    x: Tensor,
+    product: Tensor | None,
+) -> Tensor:
+    """Of a Linear or Conv2d whose scales are multiplied with `gain`, float32 [rows, groups].
+
+    Where a row has one scale, its gain is one of the output, and the weight needs no gradient.
+
+    Args:
+        module: holds the dequantized weight.
+        own: its bias, where it has one.
+        weight: the ternary one.
+        gain: of its scales.
+        x: the input.
+        product: the output for a gain of 1 and without bias, where it is known.
+    """
+    if gain.shape[1] > 1:
+        scaled = dataclasses.replace(weight, scale=weight.scale * gain)
+        own = own | {"weight": scaled.dequantize()}
+        return functional_call(module, own, (x,))  # type: ignore[no-any-return]
+    product = _product(module, x) if product is None else product
+    channels = [-1, *[1] * (product.dim() - 2)]
+    product = product * gain.view(channels)
+    return product + own["bias"].view(channels) if "bias" in own else product
 
 
 def _product(module: nn.Module, x: Tensor) -> Tensor:
