@@ -173,6 +173,9 @@ def test_class_names_are_a_file_of_text(mine: Path) -> None:
     (mine / "classes.txt").write_bytes(b"caf\xe9\nb\nc\n")
     with pytest.raises(TritbenchError, match=r"classes\.txt: .*at byte 3, expected UTF-8"):
         fetch(params(f"path:{mine}"), 0)
+    (mine / "classes.txt").write_text("a\n\x1b[31mb\nc\n")
+    with pytest.raises(TritbenchError, match=r"expected a name without control characters"):
+        fetch(params(f"path:{mine}"), 0)
     (mine / "classes.txt").write_text("a\nclass\nc\n")
     with pytest.raises(TritbenchError, match=r"'class' is a column of `tritbench predict --csv`"):
         fetch(params(f"path:{mine}"), 0)

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from tritbench import runtime
 from tritbench.commands.images import find_images, read_images
 from tritbench.data.names import PREDICTION_COLUMNS
-from tritbench.errors import TritbenchError, printable
+from tritbench.errors import TritbenchError, printable, reason
 
 _BATCH = 64
 _RUNNERS_UP = 2
@@ -80,7 +80,7 @@ def _read(
     except TritbenchError as error:
         problems.append(str(error))
     except OSError as error:
-        problems.append(f"{path}: {error.strerror or error}")
+        problems.append(f"{path}: {reason(error)}")
 
 
 def _best(prediction: Prediction) -> int:
