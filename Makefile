@@ -2,13 +2,14 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+ENGINE = $(READY:%.ready=%.engine)
 NATIVE := $(wildcard tritbench/runtime/native/*)
 CPP := $(NATIVE) $(wildcard tests/native/*)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: benchmark test lint format kernels sanitize soak clean
+.PHONY: benchmark test build wheel lint format kernels sanitize soak clean
 
-benchmark: $(READY)
+benchmark: $(ENGINE)
 	@tritbench run
 
 # Where there is AVX-512, what depends on instructions runs as on a processor with AVX2 as well.
@@ -18,7 +19,18 @@ test: lint
 	@! grep -qs avx512 /proc/cpuinfo || $(AVX2) pytest -m isa tests
 	@$(MAKE) --no-print-directory sanitize
 
-lint: $(READY)
+# The native engine, also where make believes it to be newer than its sources.
+build:
+	@python setup.py -q build_ext --inplace --force
+	@python -m tritbench.runtime
+
+# For machines without a checkout or a compiler; without one here there is no such wheel to list.
+wheel: $(READY)
+	@rm -rf build/lib* build/bdist* dist
+	@pip wheel -q --no-deps --no-build-isolation -w dist .
+	@ls -l dist/*-abi3-*.whl
+
+lint: $(ENGINE)
 	@ruff check -q .
 	@ruff format -q --check .
 	@mypy
@@ -38,16 +50,21 @@ sanitize: $(READY)
 	  ASAN_OPTIONS=detect_leaks=0 PYTHONPATH="$$(echo build/sanitize/lib.*)" \
 	  pytest tests/test_engine.py tests/test_engine_memory.py
 
-soak: $(READY)
+soak: $(ENGINE)
 	@python scripts/soak.py
 
-kernels: $(READY)
+kernels: $(ENGINE)
 	@python scripts/kernels.py
 
 clean:
 	rm -rf .venv
 
-$(READY): pyproject.toml setup.py constraints.txt $(NATIVE)
+# The installation has built the engine already; here it is said, and built anew after an edit.
+$(ENGINE): $(READY) setup.py tritbench/runtime/build_hash.py $(NATIVE)
+	@python -m tritbench.runtime 2>/dev/null || $(MAKE) --no-print-directory build
+	@touch $@
+
+$(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "tritbench needs Python 3.11 or newer; set PYTHON=python3.11")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'

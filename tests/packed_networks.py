@@ -3,8 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from tritbench.models import InputSpec
 from tritbench.packing import Network, PackedLayer
+from tritbench.shapes import InputSpec
 
 
 def dense(

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from tritbench.commands.images import read_images
-from tritbench.data.idx import read_idx
 from tritbench.errors import EXIT_CODE_VARIABLE, TritbenchError, reading
 from tritbench.files import read_text, read_yaml, sha256
+from tritbench.idx import read_idx
 from tritbench.models import load_checkpoint
 from tritbench.packing import load_trit
 

@@ -12,7 +12,7 @@ from networks import CLASSES, images, network, quantized, spec
 from PIL import Image
 
 from tritbench import cli, runtime
-from tritbench.data.idx import idx_bytes
+from tritbench.idx import idx_bytes
 from tritbench.models import Checkpoint, save_checkpoint
 from tritbench.packing import save_trit
 

@@ -13,12 +13,12 @@ from tiny import write_tiny_dataset
 
 from tritbench.data import calibration_images, fetch, load
 from tritbench.data.dataset import split
-from tritbench.data.idx import idx_bytes
 from tritbench.data.names import (
     TEST_LABELS,
     TRAIN_IMAGES,
 )
 from tritbench.errors import TritbenchError
+from tritbench.idx import idx_bytes
 
 
 @pytest.fixture(autouse=True)

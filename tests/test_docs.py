@@ -62,9 +62,12 @@ COMMANDS: dict[str, str | Elsewhere] = {
     "tritbench predict models/mlp/qat.trit coat.png shoe.jpg": AS_IT_IS,
     "tritbench predict models/mlp/qat.trit photographs/ --csv > found.csv": AS_IT_IS,
     "tritbench predict models/mlp/qat.trit t10k-images-idx3-ubyte.gz --json": AS_IT_IS,
-    "pip install '.[export]'": PREPARED,
+    "pip install 'tritbench[export]'": PREPARED,
     # docs/format.md
     "python tests/fuzz_trit.py --count 1000000 --seed 0": "python tests/fuzz_trit.py --count 200",
+    # docs/installing.md
+    "python -m tritbench.runtime": AS_IT_IS,
+    "make wheel": Elsewhere("tests/test_wheel.py"),
     # docs/methods.md
     "dvc exp run -S ptq.method=optimal": CHANGE,
     "dvc exp run -S qat.method=ttq": CHANGE,
@@ -91,8 +94,8 @@ COMMANDS: dict[str, str | Elsewhere] = {
     "--points 2 --jobs 2",
     # docs/sweeps.md
     "tritbench sweep sweeps/thresholds.yaml": Elsewhere("tests/test_sweep.py, with fewer points"),
-    "pip install '.[ray]'": PREPARED,
-    "pip install '.[optimize]'": PREPARED,
+    "pip install 'tritbench[ray]'": PREPARED,
+    "pip install 'tritbench[optimize]'": PREPARED,
     "tritbench sweep sweeps/thresholds.yaml --time": Elsewhere("tests/test_sweep.py"),
     "tritbench sweep sweeps/thresholds.yaml --optimize 40": Elsewhere("tests/test_sweep.py"),
     "git push && dvc push": Elsewhere("tests/test_sweep_ray.py"),

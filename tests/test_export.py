@@ -133,5 +133,5 @@ def test_the_same_network_gives_the_same_bytes(network, tmp_path, export):
 @pytest.mark.parametrize(("package", "export"), [("gguf", export_gguf), ("onnx", export_onnx)])
 def test_a_missing_package_is_named(network, tmp_path, monkeypatch, package, export):
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(TritbenchError, match=rf"needs the package {package} .*pip install"):
+    with pytest.raises(TritbenchError, match=rf"needs the package {package}: pip install .*export"):
         export(network, tmp_path / "x")

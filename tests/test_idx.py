@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from tritbench.data.idx import idx_bytes, read_idx, read_images, read_labels
 from tritbench.errors import TritbenchError
+from tritbench.idx import idx_bytes, read_idx, read_images, read_labels
 
 # Without the time of day, so that every worker of the test run names its cases alike.
 compress = functools.partial(gzip.compress, mtime=0)

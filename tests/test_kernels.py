@@ -9,7 +9,7 @@ from tritbench.measure.kernels import COLUMNS, Case, cases, limit_seconds, measu
 from tritbench.measure.peers import AbsentError, kernel_peers, ort
 from tritbench.measure.peers.tq2_0 import multiply
 from tritbench.models import InputSpec, build
-from tritbench.packing.fold import PackedLayer
+from tritbench.packing.network import PackedLayer
 
 SPEC = InputSpec((1, 8, 8), 0.3, 0.4)
 

@@ -320,8 +320,10 @@ def test_the_workflow_of_pull_requests_runs_here(clean, tmp_path):
     job = YAML(typ="safe", pure=True).load((ROOT / ".github/workflows/benchmark.yml").read_text())
     steps = job["jobs"]["compare"]["steps"]
     (clean / ".venv").mkdir(exist_ok=True)
-    (clean / ".venv/bin").symlink_to(Path(sys.executable).parent)
+    for part in ("bin", "lib", "pyvenv.cfg"):
+        (clean / ".venv" / part).symlink_to(Path(sys.prefix) / part)
     (clean / ".venv/.ready").touch()
+    (clean / ".venv/.engine").touch()
     gh = tmp_path / "bin/gh"
     gh.parent.mkdir()
     gh.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/asked\ncp "$5" {tmp_path}/posted\n')

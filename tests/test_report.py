@@ -80,7 +80,7 @@ def test_runs_without_timing_and_of_older_revisions_are_read(tmp_path: Path) -> 
     assert row.endswith("| – | – | – | – |")
     assert "disturbed" not in text
     assert "speedup.svg" not in figures(results)
-    assert "QAT" in table_text(results.runs)
+    assert "QAT" in table_text(results.runs, ENGINE)
 
 
 def test_summary_escapes_names_and_tells_the_circumstances(results: Results) -> None:
@@ -106,9 +106,10 @@ def test_a_machine_is_told_in_one_line() -> None:
     assert "4 virtual cores, avx2, caches L1 48K, governor powersave, Python" in more.text
 
 
-def test_terminal_table_is_aligned_and_names_the_data_set(results: Results) -> None:
-    title, _, header, *rows = table_text(results.runs).splitlines()
+def test_terminal_table_is_aligned_and_names_data_set_and_engine(results: Results) -> None:
+    title, engine, _, header, *rows = table_text(results.runs, ENGINE).splitlines()
     assert title.startswith(DATASET)
+    assert engine == f"ternary engine: {ENGINE}"
     *rows, empty, mark = rows
     assert len(rows) == 6
     assert {len(line) for line in (header, *rows)} == {len(header)}

@@ -11,7 +11,6 @@ from image_sources import assert_complete, be_alone, digest, params
 from tiny import write_tiny_dataset
 
 from tritbench.data import fetch, load, read_description
-from tritbench.data.idx import idx_bytes
 from tritbench.data.names import (
     FILES,
     TEST_IMAGES,
@@ -20,6 +19,7 @@ from tritbench.data.names import (
     TRAIN_LABELS,
 )
 from tritbench.errors import TritbenchError
+from tritbench.idx import idx_bytes
 from tritbench.inputs import dataset_hashes
 
 

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tritbench.data.dataset import write_description
-from tritbench.data.idx import idx_bytes
 from tritbench.data.names import FILES
+from tritbench.idx import idx_bytes
 
 Bytes = NDArray[np.uint8]
 

@@ -17,11 +17,10 @@ from tritbench.errors import (
     reported,
 )
 from tritbench.git import check_repository
-from tritbench.params import load_params, read_preset
-from tritbench.report.runs import read_runs
-from tritbench.report.summary import table_text
+from tritbench.optional import explained
 
 BENCHMARKS = Path("benchmarks")
+PIPELINE = ("run", "compare", "history", "sweep", "docs")  # commands that need tritbench[pipeline]
 STOPPED = "the pipeline stopped; the lines above say why"
 
 
@@ -29,7 +28,9 @@ def main() -> None:
     """Parse the command line and run the command."""
     with reported("tritbench"):
         parser = make_parser()
-        _run_command(parser, parser.parse_args())
+        flags = parser.parse_args()
+        with explained("pipeline" if flags.command in PIPELINE else None):
+            _run_command(parser, flags)
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -50,6 +51,8 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def _run_command(parser: argparse.ArgumentParser, flags: argparse.Namespace) -> None:
+    # Imported when asked for: they bring what `pip install tritbench` leaves out, and PyTorch takes
+    # longer than a run of nothing.
     match flags.command:
         case "run":
             run(flags.preset)
@@ -65,7 +68,6 @@ def _run_command(parser: argparse.ArgumentParser, flags: argparse.Namespace) -> 
             from tritbench.commands import docs
 
             docs.run()
-        # Imported when asked for: they bring PyTorch, which takes longer than a run of nothing.
         case "inspect":
             from tritbench.commands import inspect
 
@@ -155,6 +157,10 @@ def run(preset: str | None = None) -> None:
     Raises:
         TritbenchError: for wrong parameters, outside of a git repository, or where a stage failed.
     """
+    from tritbench.params import load_params, read_preset
+    from tritbench.report.runs import read_machine, read_runs
+    from tritbench.report.summary import table_text
+
     load_params()  # DVC would say it in its own words, or not at all
     check_repository()
     changes = [part for change in read_preset(preset) for part in ("-S", change)] if preset else []
@@ -169,7 +175,9 @@ def run(preset: str | None = None) -> None:
         code = _reproduce("exp", "run", "-S", "data.dataset=embedded")
     if code:
         raise TritbenchError(STOPPED)
-    print(table_text(read_runs(BENCHMARKS / "quantization_runs.csv", load_params().models)))
+    _, engine = read_machine(BENCHMARKS / "latency.json")
+    runs = read_runs(BENCHMARKS / "quantization_runs.csv", load_params().models)
+    print(table_text(runs, engine or "not recorded"))
     print(f"The report: {BENCHMARKS / 'report.html'}")
 
 

@@ -4,14 +4,13 @@ import hashlib
 import os
 import stat
 import tempfile
+from collections.abc import Iterable
 from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
-
 from tritbench.errors import TritbenchError, reading, reason
+from tritbench.optional import explained
 
 _DEEPEST = 100  # mappings and lists in each other that a YAML file may have
 
@@ -103,18 +102,21 @@ def read_yaml(path: Path) -> Any:
 
 def parse_yaml(text: str, origin: str) -> Any:
     """What `read_yaml` makes of a text; `origin` begins its errors."""
+    with explained():
+        from ruamel.yaml import YAML
+        from ruamel.yaml.error import YAMLError
     try:
         with reading(f"{origin}: not YAML"):
-            _check_depth(text)
+            _check_depth(YAML(typ="safe").parse(text))
             return YAML(typ="safe").load(text)
     except YAMLError as error:
         raise TritbenchError(f"{origin}: not YAML: {reason(error)}") from None
 
 
-def _check_depth(text: str) -> None:
+def _check_depth(events: Iterable[object]) -> None:
     """Libyaml composes by recursion in C, which ends the process where there is no stack left."""
     depth = 0
-    for event in YAML(typ="safe").parse(text):
+    for event in events:
         kind = type(event).__name__
         depth += kind.endswith("StartEvent") - kind.endswith("EndEvent")
         if depth > _DEEPEST + 2:  # the stream and the document

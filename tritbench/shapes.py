@@ -1,14 +1,36 @@
-"""The shapes that a chain of layers, as plain JSON, makes of one image."""
+"""What a network takes, and the shapes that its layers, as plain JSON, make of one image."""
 
 import math
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from tritbench.errors import TritbenchError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Layer = dict[str, Any]  # {"type": "linear", ...}
 Shape = tuple[int, ...]
 
 LARGEST = 2**22  # values of an image, or of a layer's output for one image
+# What `tritbench predict --csv` writes of an image, before a column for each class.
+PREDICTION_COLUMNS = ("image", "class", "probability")
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """What a network takes: images [n, *shape] with pixels of 0..1 normalized by mean and std."""
+
+    shape: tuple[int, int, int]
+    mean: float
+    std: float
+
+    def normalize(self, images: "Tensor") -> "Tensor":
+        """float32 [n, *shape] of uint8 images, or of float images in 0..1, of any batch shape."""
+        import torch  # here, for a .trit file is read and run without it
+
+        pixels = images.float() / 255 if images.dtype == torch.uint8 else images.float()
+        return (pixels.reshape(-1, *self.shape) - self.mean) / self.std
 
 
 def row_length(layer: Layer) -> int:

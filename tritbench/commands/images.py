@@ -6,18 +6,17 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
 
-from tritbench.data import idx
+from tritbench import idx
 from tritbench.errors import TritbenchError, printable
 from tritbench.files import open_regular
+from tritbench.optional import explained
 
 # What Pillow reads, by the ends of files' names.
 PICTURES = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".bmp": "BMP", ".webp": "WEBP"}
 FORMATS = list(dict.fromkeys(PICTURES.values()))
 KINDS = f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
 NAMED = 3  # of the files that are left out of a folder
-_RESAMPLE = Image.Resampling.BILINEAR
 Pixels = NDArray[np.uint8]
 
 
@@ -74,6 +73,8 @@ def _read_picture(path: Path, shape: tuple[int, int, int]) -> Pixels:
     channels, height, width = shape
     if channels not in (1, 3):
         raise TritbenchError(f"{path}: the network takes {channels} channels, expected 1 or 3")
+    with explained():
+        from PIL import Image, ImageOps
     try:
         with open_regular(path) as file, Image.open(file, formats=FORMATS) as opened:
             image = ImageOps.exif_transpose(opened)
@@ -88,7 +89,7 @@ def _read_picture(path: Path, shape: tuple[int, int, int]) -> Pixels:
         image = Image.alpha_composite(Image.new("RGBA", image.size, "black"), image.convert("RGBA"))
     image = image.convert("L" if channels == 1 else "RGB")
     if image.size != (width, height):
-        image = image.resize((width, height), _RESAMPLE)
+        image = image.resize((width, height), Image.Resampling.BILINEAR)
     pixels = np.asarray(image, np.uint8).reshape(height, width, channels)
     return np.ascontiguousarray(pixels.transpose(2, 0, 1))
 

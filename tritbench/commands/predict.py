@@ -9,14 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from tritbench import runtime
 from tritbench.commands.images import find_images, read_images
-from tritbench.data.names import PREDICTION_COLUMNS
 from tritbench.errors import TritbenchError, printable, reason
+from tritbench.shapes import PREDICTION_COLUMNS
 
 _BATCH = 64
 _RUNNERS_UP = 2
@@ -63,13 +61,22 @@ def predict(
 
     Why a file could not be read is added to `problems`; the others go on.
     """
-    bar = tqdm(files, unit="file", disable=None if len(files) > 1 else True, leave=False)
-    named = itertools.chain.from_iterable(_read(file, model, problems) for file in bar)
+    named = itertools.chain.from_iterable(_read(file, model, problems) for file in _with_bar(files))
     while batch := list(itertools.islice(named, _BATCH)):
-        pixels = torch.from_numpy(np.stack([image for _, image in batch]))
-        rows = torch.softmax(model(pixels).double(), 1).tolist()
-        for (name, _), probabilities in zip(batch, rows, strict=True):
+        logits = model(np.stack([image for _, image in batch])).astype(np.float64)
+        exponents = np.exp(logits - logits.max(1, keepdims=True))
+        rows = exponents / exponents.sum(1, keepdims=True)
+        for (name, _), probabilities in zip(batch, rows.tolist(), strict=True):
             yield Prediction(name, probabilities)
+
+
+def _with_bar(files: Sequence[Path]) -> Iterable[Path]:
+    try:
+        from tqdm import tqdm
+    except ImportError:  # `pip install tritbench` alone
+        return files
+    bar: Iterable[Path] = tqdm(files, unit="file", disable=len(files) < 2 or None, leave=False)
+    return bar
 
 
 def _read(

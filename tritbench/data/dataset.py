@@ -11,10 +11,10 @@ import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from tritbench.data.idx import read_images, read_labels
 from tritbench.data.names import FILES, TRAIN_IMAGES
 from tritbench.errors import TritbenchError
 from tritbench.files import sha256, write_atomic
+from tritbench.idx import read_images, read_labels
 
 DESCRIPTION = "dataset.json"
 

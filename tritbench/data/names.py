@@ -17,9 +17,6 @@ UNCOMPRESSED = {
     TEST_LABELS: 8 + 10_000,
 }
 
-# What `tritbench predict --csv` writes of an image, before a column for each class.
-PREDICTION_COLUMNS = ("image", "class", "probability")
-
 
 def users_names(file: str) -> list[str]:
     """What one of FILES may be called in a user's folder, in the order in which it is looked for.

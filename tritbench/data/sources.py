@@ -15,12 +15,13 @@ from urllib.error import HTTPError, URLError
 from tritbench.data import embedded
 from tritbench.data._torchvision import torchvision_datasets
 from tritbench.data.dataset import read_parts, write_description
-from tritbench.data.idx import GZIP, gzip_bytes, idx_bytes
 from tritbench.data.mirrors import Mirrors
-from tritbench.data.names import FILES, PREDICTION_COLUMNS, PUBLISHED, UNCOMPRESSED, users_names
+from tritbench.data.names import FILES, PUBLISHED, UNCOMPRESSED, users_names
 from tritbench.errors import EXIT_NO_SOURCE, TritbenchError, printable, reason
 from tritbench.files import read_bytes, read_text, sha256, write_atomic
+from tritbench.idx import GZIP, gzip_bytes, idx_bytes
 from tritbench.params import DataParams
+from tritbench.shapes import PREDICTION_COLUMNS
 
 FALLBACK = "dvc exp run -S data.dataset=embedded"
 

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from tritbench.errors import TritbenchError
 from tritbench.files import write_atomic
-from tritbench.packing.artifact import Network
-from tritbench.packing.dequantize import require, scales
-from tritbench.packing.fold import PackedLayer
+from tritbench.optional import require
+from tritbench.packing.dequantize import scales
+from tritbench.packing.network import Network, PackedLayer
 
 BLOCK = 256
 TYPES = ("TQ2_0", "TQ1_0")
@@ -31,7 +31,7 @@ def export_gguf(network: Network, path: Path, kind: str = "TQ2_0") -> None:
     """
     if kind not in TYPES:
         raise TritbenchError(f"GGUF type {kind!r}, expected {' or '.join(TYPES)}")
-    gguf = require("gguf", "GGUF export")
+    gguf = require("gguf")
     with tempfile.TemporaryDirectory(prefix="tritbench.") as folder:
         temporary = Path(folder) / "it.gguf"
         writer = gguf.GGUFWriter(temporary, "tritbench")

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tritbench.files import write_atomic
-from tritbench.packing.artifact import Network
+from tritbench.packing.network import Network
 from tritbench.packing.t81 import pack_limbs
 
 

@@ -8,9 +8,9 @@ import numpy as np
 
 from tritbench import __version__
 from tritbench.files import write_atomic
-from tritbench.packing.artifact import Network
-from tritbench.packing.dequantize import require, weights
-from tritbench.packing.fold import PackedLayer
+from tritbench.optional import require
+from tritbench.packing.dequantize import weights
+from tritbench.packing.network import Network, PackedLayer
 from tritbench.shapes import check_chain
 
 OPSET = 17
@@ -23,7 +23,7 @@ def export_onnx(network: Network, path: Path) -> None:
     Raises:
         TritbenchError: without the package onnx.
     """
-    onnx = require("onnx", "ONNX export")
+    onnx = require("onnx")
     graph = _Graph(onnx)
     value = graph.add("Cast", "images", to=onnx.TensorProto.FLOAT)
     value = graph.add("Div", value, graph.constant("white", np.float32(255)))

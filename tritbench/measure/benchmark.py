@@ -30,6 +30,7 @@ from tritbench.models import load_checkpoint, weight_layers
 from tritbench.packing import load_trit
 from tritbench.params import EvaluateParams, PeerName
 from tritbench.provenance import precision_of
+from tritbench.runtime.reference import Model as ReferenceModel
 
 REFERENCE = "reference"
 CALIBRATION = 300  # training images for peers that calibrate; NNCF's default
@@ -93,7 +94,7 @@ def measure_model(
         mode: runtime.load_reference(path) for mode, path in paths.items() if path.suffix == ".trit"
     }
     fp32 = models["fp32"]
-    assert isinstance(fp32, runtime.ReferenceModel)  # a checkpoint runs in PyTorch
+    assert isinstance(fp32, ReferenceModel)  # a checkpoint runs in PyTorch
     peers, absent = _peers(
         fp32, settings.peers if settings.latency else (), dataset.train.pixels[:CALIBRATION]
     )
@@ -170,7 +171,7 @@ def measure_model(
 
 
 def _peers(
-    fp32: runtime.ReferenceModel, names: Sequence[PeerName], images: Tensor
+    fp32: ReferenceModel, names: Sequence[PeerName], images: Tensor
 ) -> tuple[dict[str, Peer], dict[str, str]]:
     """The peers that run a float network of uint8 images, and why the others do not."""
     network = nn.Sequential(Normalize(fp32.input), *fp32.network).eval()

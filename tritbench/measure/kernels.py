@@ -122,13 +122,13 @@ def limit_seconds(network: Network, batch: int) -> tuple[float, str]:
     a layer lies in the first-level cache; and reads its 2-bit weights once, at the rate at which so
     many bytes can be read again and again.
     """
-    from tritbench.runtime import _engine
+    from tritbench.runtime import engine
     from tritbench.runtime.plan import make_plan
 
     stages = make_plan(network).stages
     size = sum(stage.codes.nbytes for stage in stages)
     isa = runtime.available_isas()[0]
-    bytes_rate, product_rate = _engine.machine_limits(isa, max(size, 1024))
+    bytes_rate, product_rate = engine.machine_limits(isa, max(size, 1024))
     trits = [layer.arrays["trits"] for layer in network.layers if "trits" in layer.arrays]
     products = [
         float(batch) * stage.out_height * stage.out_width * weight.size / product_rate

@@ -4,8 +4,10 @@ import hashlib
 import json
 import os
 import platform
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+
+from tritbench.runtime import engine_build
 
 CPUINFO = Path("/proc/cpuinfo")
 CPU0 = Path("/sys/devices/system/cpu/cpu0")
@@ -19,9 +21,12 @@ ISAS = (
 
 
 def fingerprint() -> dict[str, object]:
-    """CPU, cores, caches, instruction set and versions, and `id`: eight hex digits of their hash.
+    """CPU, caches, instruction set, versions, the engine's build; `id`: a hash, eight hex digits.
 
     No name of a host, user or path is in it. PyTorch is not imported.
+
+    Raises:
+        TritbenchError: where the engine does not load, or is not built from the sources beside it.
     """
     fields = _cpu_fields()
     features = set((fields.get("flags") or fields.get("Features") or "").split())
@@ -38,11 +43,19 @@ def fingerprint() -> dict[str, object]:
         "virtual": "hypervisor" in features,
         "os": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
-        "numpy": version("numpy"),
-        "torch": version("torch"),
+        "numpy": _version("numpy"),
+        "torch": _version("torch"),
+        "engine": engine_build(),
     }
     digest = hashlib.sha256(json.dumps(machine, sort_keys=True).encode()).hexdigest()
     return {"id": digest[:8], **machine}
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "none"
 
 
 def _caches() -> str:

@@ -2,8 +2,8 @@
 
     python -m tritbench.measure.memory '{"runs": [[PATH, BATCH], ...], "threads": N}'
 
-prints a list of bytes, one for each run. The process imports tritbench.runtime, which brings
-PyTorch, and forks for each run: every model meets the same process, fresh from its imports.
+prints a list of bytes, one for each run. The process imports what runs models, PyTorch among it,
+and forks for each run: every model meets the same process, fresh from its imports.
 """
 
 import gc
@@ -86,7 +86,10 @@ def _kilobytes(key: str) -> int:
 def _main(runs: list[tuple[str, int]], threads: int) -> None:
     import torch
 
-    importlib.import_module("tritbench.runtime")  # what the empty process holds
+    from tritbench.runtime import NATIVE
+
+    for module in ("reference", "engine" if NATIVE else "fallback"):  # the empty process holds them
+        importlib.import_module(f"tritbench.runtime.{module}")
     torch.set_num_threads(threads)
     gc.collect()
     print(json.dumps([_forked(path, batch, threads) for path, batch in runs]))

@@ -6,27 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import safetensors
-import torch
 from safetensors.torch import load_model, save
-from torch import Tensor, nn
+from torch import nn
 
 from tritbench.errors import TritbenchError
 from tritbench.files import open_regular, write_atomic
 from tritbench.models.description import describe, from_layers
-
-
-@dataclass(frozen=True)
-class InputSpec:
-    """What a network takes: images [n, *shape] with pixels of 0..1 normalized by mean and std."""
-
-    shape: tuple[int, int, int]
-    mean: float
-    std: float
-
-    def normalize(self, images: Tensor) -> Tensor:
-        """float32 [n, *shape] of uint8 images, or of float images in 0..1, of any batch shape."""
-        pixels = images.float() / 255 if images.dtype == torch.uint8 else images.float()
-        return (pixels.reshape(-1, *self.shape) - self.mean) / self.std
+from tritbench.shapes import InputSpec
 
 
 @dataclass(frozen=True)

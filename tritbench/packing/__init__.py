@@ -1,6 +1,6 @@
-"""From trits to bytes and back: codecs and the .trit artifact."""
+"""From trits to bytes and back: codecs and the .trit artifact. Reading does without PyTorch."""
 
-from tritbench.packing.artifact import Network, load_trit, read_trit, save_trit, trit_bytes
-from tritbench.packing.fold import PackedLayer, fold
+from tritbench.packing.artifact import load_trit, read_trit, save_trit, trit_bytes
+from tritbench.packing.network import Network, PackedLayer
 
-__all__ = ["Network", "PackedLayer", "fold", "load_trit", "read_trit", "save_trit", "trit_bytes"]
+__all__ = ["Network", "PackedLayer", "load_trit", "read_trit", "save_trit", "trit_bytes"]

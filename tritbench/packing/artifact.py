@@ -6,52 +6,31 @@ docs/format.md specifies it.
 import hashlib
 import json
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tritbench.errors import TritbenchError
 from tritbench.files import read_bytes, write_atomic
-from tritbench.models import InputSpec
 from tritbench.packing.codecs import CODECS, Codec
 from tritbench.packing.container import Arrays, parse_json, read_container, write_container
 from tritbench.packing.entropy import check_expansion
-from tritbench.packing.fold import PackedLayer, fold
+from tritbench.packing.network import Network, PackedLayer
 from tritbench.packing.schema import FORMAT_VERSION, check_about
-from tritbench.quantize import Quantized
-from tritbench.shapes import Layer, check_chain, row_length
+from tritbench.shapes import InputSpec, Layer, check_chain, row_length
+
+if TYPE_CHECKING:
+    from tritbench.quantize import Quantized
 
 KEY = "tritbench"
 PROVENANCE_SHARE = 0.005  # of a file; where provenance would take more, it is shortened to digests
 
 
-@dataclass(frozen=True)
-class Network:
-    """What a .trit file holds.
-
-    Attributes:
-        layers: what inference executes, trits unpacked.
-        input: what the network takes.
-        classes: one name for each logit.
-        codec: how trits are stored.
-        provenance: data set, parameters and versions of the run that made it.
-        stored: the file's arrays as they are stored, by name.
-    """
-
-    layers: list[PackedLayer]
-    input: InputSpec
-    classes: list[str]
-    codec: str
-    provenance: dict[str, Any]
-    stored: dict[str, NDArray[Any]]
-
-
 def save_trit(
     path: Path,
-    quantized: Quantized,
+    quantized: "Quantized",
     spec: InputSpec,
     classes: list[str],
     provenance: Mapping[str, Any],
@@ -80,7 +59,7 @@ def save_trit(
 
 
 def trit_bytes(
-    quantized: Quantized,
+    quantized: "Quantized",
     spec: InputSpec,
     classes: list[str],
     provenance: Mapping[str, Any],
@@ -88,6 +67,8 @@ def trit_bytes(
     half: Collection[str] = (),
 ) -> bytes:
     """What `save_trit` writes."""
+    from tritbench.packing.fold import fold  # here, for reading does without PyTorch
+
     layers = fold(quantized)
     check_chain([layer.about for layer in layers], spec.shape, len(classes))
     arrays: Arrays = {}
@@ -142,10 +123,10 @@ def _read(data: bytes) -> Network:
     if set(metadata) != {KEY}:
         raise TritbenchError(f"metadata {sorted(metadata)}, expected {KEY} alone")
     content = parse_json(metadata[KEY], f"metadata {KEY}")
-    about = check_about(content)
-    codec = CODECS.get(about.codec)
+    check_about(content)
+    codec = CODECS.get(content["codec"])
     if codec is None:
-        raise TritbenchError(f"codec {about.codec!r}, expected one of {', '.join(CODECS)}")
+        raise TritbenchError(f"codec {content['codec']!r}, expected one of {', '.join(CODECS)}")
     described: list[Layer] = content["layers"]
     weights = sum(layer["out"] * row_length(layer) for layer in described if "in" in layer)
     check_expansion(weights, len(data))
@@ -158,12 +139,11 @@ def _read(data: bytes) -> Network:
     ]
     if unread:
         raise TritbenchError(f"unexpected tensors {', '.join(sorted(unread))}")
-    spec = InputSpec(
-        (about.input.shape[0], about.input.shape[1], about.input.shape[2]),
-        about.input.mean,
-        about.input.std,
-    )
-    return Network(layers, spec, about.classes, about.codec, about.provenance, stored)
+    taken = content["input"]
+    depth, height, width = taken["shape"]
+    spec = InputSpec((depth, height, width), float(taken["mean"]), float(taken["std"]))
+    classes, provenance = content["classes"], content["provenance"]
+    return Network(layers, spec, classes, content["codec"], provenance, stored)
 
 
 def _floats(index: int, layer: Layer, unread: Arrays) -> Arrays:

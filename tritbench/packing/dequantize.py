@@ -1,13 +1,9 @@
-"""Trits and scales as float weights, and packages that only an export needs."""
-
-import importlib
-from typing import Any
+"""Trits and scales as float weights."""
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tritbench.errors import TritbenchError
-from tritbench.packing.fold import PackedLayer
+from tritbench.packing.network import PackedLayer
 
 
 def scales(layer: PackedLayer, key: str = "scale") -> NDArray[np.float32]:
@@ -25,17 +21,3 @@ def weights(layer: PackedLayer) -> NDArray[np.float32]:
         scale = np.where(trits < 0, negative[:, : trits.shape[1]], scale)
     kernel = layer.about.get("kernel", [])
     return (trits * scale).reshape(len(trits), -1, *kernel).astype(np.float32, copy=False)
-
-
-def require(package: str, purpose: str) -> Any:
-    """Import a package that is not among tritbench's own dependencies.
-
-    Raises:
-        TritbenchError: saying what it is needed for and how to get it.
-    """
-    try:
-        return importlib.import_module(package)
-    except ImportError as error:
-        raise TritbenchError(
-            f"{purpose} needs the package {package} ({error}): pip install '.[export]'"
-        ) from None

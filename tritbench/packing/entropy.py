@@ -10,11 +10,11 @@ The coder is constriction's AnsCoder: 64-bit state, 32-bit words, frequencies ou
 
 from typing import Any
 
-import constriction
 import numpy as np
 from numpy.typing import NDArray
 
 from tritbench.errors import TritbenchError
+from tritbench.optional import require
 from tritbench.packing.digits import Bytes, Trits
 
 FREE_TRITS = 2**24  # what any stream may decode to; beyond it, so many more for each stored byte:
@@ -42,7 +42,7 @@ def pack_entropy(trits: Trits) -> Bytes:
     lag = _find_lag(trits)
     frequencies = _frequencies(_count(trits, lag))
     models = [_model(row) for row in frequencies]
-    coder = constriction.stream.stack.AnsCoder()
+    coder = require("constriction").stream.stack.AnsCoder()
     # Last in, first out: the decoder goes forward through what is pushed backward here.
     for start in reversed(range(0, columns, lag)):
         block, context = trits[:, start : start + lag], _context(trits, start, lag)
@@ -76,7 +76,7 @@ def unpack_entropy(packed: Bytes, rows: int, columns: int) -> Trits:
         raise TritbenchError(f"{len(words)} words, expected a header of {header}")
     models = dict(zip(contexts, map(_model, _read_frequencies(words[1:header])), strict=True))
     try:
-        coder = constriction.stream.stack.AnsCoder(words[header:])
+        coder = require("constriction").stream.stack.AnsCoder(words[header:])
     except ValueError:
         raise TritbenchError("the coded words end in zero") from None
     trits = np.empty((rows, columns), np.int8)
@@ -189,4 +189,4 @@ def _model(frequencies: NDArray[np.int64]) -> Any:
     are whole numbers that sum to the rest. The tests compare it with the format's own definition.
     """
     rest = (frequencies - 1).astype(np.float64)
-    return constriction.stream.model.Categorical(rest, perfect=False)
+    return require("constriction").stream.model.Categorical(rest, perfect=False)

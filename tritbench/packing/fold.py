@@ -1,6 +1,5 @@
 """A quantized network as the layers that inference executes, BatchNorm and Dropout gone."""
 
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -8,26 +7,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tritbench.models import describe
+from tritbench.packing.network import PackedLayer
 from tritbench.quantize import Quantized
 
 BatchNorm = nn.BatchNorm1d | nn.BatchNorm2d
-
-
-@dataclass(frozen=True)
-class PackedLayer:
-    """One step of inference.
-
-    Attributes:
-        about: plain JSON, `type` and what the type needs: linear (in, out), conv2d (in, out,
-            kernel, stride, padding), affine (features), maxpool2d, avgpool2d (kernel, stride),
-            relu, flatten.
-        arrays: of linear and conv2d: trits int8 [out, inputs], scale float32 [rows, groups], where
-            trits of -1 have scales of their own negative_scale in the same shape, and bias float32
-            [out]; of affine: scale and bias float32 [features]; else none.
-    """
-
-    about: dict[str, Any]
-    arrays: dict[str, NDArray[Any]] = field(default_factory=dict)
 
 
 def fold(quantized: Quantized) -> list[PackedLayer]:

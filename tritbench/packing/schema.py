@@ -1,100 +1,147 @@
 """What a .trit file says of its network, checked key by key and from layer to layer."""
 
-from typing import Annotated, Any, Literal
-
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from tritbench.errors import TritbenchError
 from tritbench.shapes import LARGEST, check_chain, row_length
 
 FORMAT_VERSION = 1
+MOST_LAYERS = 4096
 
-Count = Annotated[int, Field(ge=1, le=LARGEST)]
-Pair = Annotated[list[Count], Field(min_length=2, max_length=2)]
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
+# Takes the key, dotted, and its value, which is what JSON has; refuses another than it is for.
+Check = Callable[[str, Any], None]
 
 
-class _Linear(_Strict):
-    type: Literal["linear"]
-    inputs: Annotated[Count, Field(alias="in")]
-    out: Count
-    group_size: Count = 1  # checked only: where it is left out, it is the whole row
-
-
-class _Conv2d(_Linear):
-    type: Literal["conv2d"]  # type: ignore[assignment]
-    kernel: Pair
-    stride: Pair
-    padding: Annotated[
-        list[Annotated[int, Field(ge=0, le=LARGEST)]], Field(min_length=2, max_length=2)
-    ]
-
-
-class _Affine(_Strict):
-    type: Literal["affine"]
-    features: Count
-
-
-class _Pool(_Strict):
-    type: Literal["maxpool2d", "avgpool2d"]
-    kernel: Pair
-    stride: Pair
-
-
-class _Plain(_Strict):
-    type: Literal["relu", "flatten"]
-
-
-_Layer = Annotated[_Linear | _Conv2d | _Affine | _Pool | _Plain, Field(discriminator="type")]
-
-
-class _Input(_Strict):
-    shape: Annotated[list[Count], Field(min_length=3, max_length=3)]
-    mean: Annotated[float, Field(allow_inf_nan=False, ge=-1e6, le=1e6)]
-    std: Annotated[float, Field(allow_inf_nan=False, ge=1e-6, le=1e6)]
-
-
-class About(_Strict):
-    """The JSON object in the metadata, but for `layers`, which are plain dicts."""
-
-    format_version: int
-    codec: str
-    layers: Annotated[list[_Layer], Field(min_length=1, max_length=4096)]
-    input: _Input
-    classes: Annotated[
-        list[Annotated[str, Field(max_length=1000)]], Field(min_length=1, max_length=LARGEST)
-    ]
-    provenance: dict[str, JsonValue]
-
-
-def check_about(content: dict[str, Any]) -> About:
-    """Check every key and value.
+def check_about(content: dict[str, Any]) -> None:
+    """Check every key and value; layers without a group size get that of their whole row.
 
     Raises:
         TritbenchError: naming the first key that is wrong, and what it should be.
     """
     version = content.get("format_version")
-    if version != FORMAT_VERSION:
+    if type(version) is not int or version != FORMAT_VERSION:
         raise TritbenchError(f"format version {version!r}, expected {FORMAT_VERSION}")
-    try:
-        about = About.model_validate(content)
-    except (ValidationError, RecursionError) as error:
-        raise TritbenchError(_first(error)) from None
+    for key, check in _ABOUT.items():
+        _field("", content, key, check)
+    _no_more("", content, ["format_version", *_ABOUT])
     layers = content["layers"]
     for layer in layers:
         if layer["type"] in ("linear", "conv2d"):
             layer.setdefault("group_size", row_length(layer))
-    check_chain(layers, tuple(about.input.shape), len(about.classes))
-    return about
+    check_chain(layers, tuple(content["input"]["shape"]), len(content["classes"]))
 
 
-def _first(error: ValidationError | RecursionError) -> str:
-    if isinstance(error, RecursionError):
-        return "the metadata is nested too deeply"
-    detail = error.errors(include_url=False)[0]
-    key = ".".join(str(part) for part in detail["loc"])
-    value = f" = {detail['input']!r:.80}" if detail["type"] not in ("missing",) else ""
-    return f"metadata {key}{value}: {detail['msg']}"
+def _refuse(key: str, value: Any, expected: str) -> None:
+    match value:
+        case list():
+            found = f"a list of {len(value)}"
+        case dict():
+            found = f"an object of {len(value)}"
+        case _:
+            found = f"{value!r:.80}"
+    raise TritbenchError(f"metadata {key} = {found}: expected {expected}")
+
+
+def _integer(least: int) -> Check:
+    def check(key: str, value: Any) -> None:
+        if type(value) is not int or not least <= value <= LARGEST:
+            _refuse(key, value, f"an integer in {least}..{LARGEST}")
+
+    return check
+
+
+def _number(least: float, most: float) -> Check:
+    def check(key: str, value: Any) -> None:
+        # NaN and infinity are no JSON here; `container.parse_json` refuses them.
+        if type(value) not in (int, float) or not least <= value <= most:
+            _refuse(key, value, f"a number in {least:g}..{most:g}")
+
+    return check
+
+
+def _text(longest: int) -> Check:
+    def check(key: str, value: Any) -> None:
+        if not isinstance(value, str) or len(value) > longest:
+            _refuse(key, value, f"a string of at most {longest} characters")
+
+    return check
+
+
+def _list(item: Check, least: int, most: int) -> Check:
+    count = f"{least}" if least == most else f"{least}..{most}"
+
+    def check(key: str, value: Any) -> None:
+        if not isinstance(value, list) or not least <= len(value) <= most:
+            _refuse(key, value, f"a list of {count}")
+        for index, part in enumerate(value):
+            item(f"{key}.{index}", part)
+
+    return check
+
+
+def _mapping(fields: Mapping[str, Check], optional: Mapping[str, Check] | None = None) -> Check:
+    optional = optional or {}
+
+    def check(key: str, value: Any) -> None:
+        _object(key, value)
+        for name, inner in fields.items():
+            _field(f"{key}.", value, name, inner)
+        for name in value.keys() & optional.keys():
+            optional[name](f"{key}.{name}", value[name])
+        _no_more(f"{key}.", value, [*fields, *optional])
+
+    return check
+
+
+def _object(key: str, value: Any) -> None:
+    if not isinstance(value, dict):
+        _refuse(key, value, "an object")
+
+
+def _field(prefix: str, content: dict[str, Any], name: str, check: Check) -> None:
+    if name not in content:
+        raise TritbenchError(f"metadata {prefix}{name} is missing")
+    check(f"{prefix}{name}", content[name])
+
+
+def _no_more(prefix: str, content: dict[str, Any], known: list[str]) -> None:
+    more = sorted(content.keys() - set(known))
+    if more:
+        raise TritbenchError(f"metadata {prefix}{more[0]} is no key of the format")
+
+
+def _layer(key: str, value: Any) -> None:
+    _object(key, value)
+    kind = value.get("type")
+    if not isinstance(kind, str) or kind not in _LAYERS:
+        _refuse(f"{key}.type", kind, f"one of {', '.join(_LAYERS)}")
+    _LAYERS[kind](key, value)
+
+
+_COUNT = _integer(1)
+_PAIR = _list(_COUNT, 2, 2)
+_TYPE = _text(16)  # which `_layer` has looked up
+_GROUP = {"group_size": _COUNT}
+_WEIGHTS = {"type": _TYPE, "in": _COUNT, "out": _COUNT}
+_PADDED = {"kernel": _PAIR, "stride": _PAIR, "padding": _list(_integer(0), 2, 2)}
+_POOL = _mapping({"type": _TYPE, "kernel": _PAIR, "stride": _PAIR})
+_PLAIN = _mapping({"type": _TYPE})
+_LAYERS: dict[str, Check] = {
+    "linear": _mapping(_WEIGHTS, _GROUP),
+    "conv2d": _mapping(_WEIGHTS | _PADDED, _GROUP),
+    "affine": _mapping({"type": _TYPE, "features": _COUNT}),
+    "maxpool2d": _POOL,
+    "avgpool2d": _POOL,
+    "relu": _PLAIN,
+    "flatten": _PLAIN,
+}
+_ABOUT: dict[str, Check] = {
+    "codec": _text(100),
+    "layers": _list(_layer, 1, MOST_LAYERS),
+    "input": _mapping(
+        {"shape": _list(_COUNT, 3, 3), "mean": _number(-1e6, 1e6), "std": _number(1e-6, 1e6)}
+    ),
+    "classes": _list(_text(1000), 1, LARGEST),
+    "provenance": _object,
+}

@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 
 from tritbench.errors import TritbenchError
 from tritbench.packing.digits import Bytes, Trits, pack_base3, unpack_base3
-from tritbench.quantize.trits import quantize_to_trits
 
 LIMB_TRITS = 48
 LIMB_BYTES = 16
@@ -33,6 +32,8 @@ def pack_dense_matrix(x: NDArray[np.floating], threshold: float) -> Bytes:
     """
     if np.ndim(x) != 2:
         raise ValueError(f"x is {np.ndim(x)}-d: expected a matrix [rows, columns]")
+    from tritbench.quantize import quantize_to_trits  # which brings PyTorch
+
     return pack_limbs(quantize_to_trits(x, threshold))
 
 

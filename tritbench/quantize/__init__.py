@@ -1,9 +1,12 @@
 """From float weights to trits and scales: PTQ methods and QAT parametrizations."""
 
-from tritbench.quantize.ptq import quantize_ptq
-from tritbench.quantize.qat import check_schedule, train_qat, train_ternary
-from tritbench.quantize.ternary import Quantized, TernaryWeight
-from tritbench.quantize.trits import quantize_to_trits
+from tritbench.optional import explained
+
+with explained():
+    from tritbench.quantize.ptq import quantize_ptq
+    from tritbench.quantize.qat import check_schedule, train_qat, train_ternary
+    from tritbench.quantize.ternary import Quantized, TernaryWeight
+    from tritbench.quantize.trits import quantize_to_trits
 
 __all__ = [
     "Quantized",

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tritbench.data.dataset import read_description
-from tritbench.data.idx import read_images
 from tritbench.data.names import TEST_IMAGES
+from tritbench.idx import read_images
 from tritbench.report import answer
 from tritbench.report.blocks import Chart, Section
 from tritbench.report.charts import COLORS, DARK, SHAPES

@@ -227,8 +227,13 @@ def _markdown_row(cells: Sequence[str], escape: Callable[[str], str]) -> str:
     return f"| {' | '.join(escape(cell) for cell in cells)} |"
 
 
-def table_text(runs: Sequence[Run]) -> str:
-    """The results in columns of plain text, for the end of a run in a terminal."""
+def table_text(runs: Sequence[Run], engine: str) -> str:
+    """The results in columns of plain text, for the end of a run in a terminal.
+
+    Args:
+        runs: as `read_runs` returns them.
+        engine: what executed the ternary models.
+    """
     header = ["model", "mode", "test accuracy", "Δ points", "bytes", "smaller"]
     for run in by_model_and_mode(runs)[0]:
         header += [f"batch {run.batch_size}", "speed-up"]
@@ -242,7 +247,7 @@ def table_text(runs: Sequence[Run]) -> str:
         rows.append(row)
     first = runs[0]
     about = f"{first.dataset}, seed {first.seed}, threads {first.threads}, machine {first.machine}"
-    lines = [about, "", *aligned(rows)]
+    lines = [about, f"ternary engine: {engine}", "", *aligned(rows)]
     if any(run.disturbed for run in runs):
         lines += ["", f"~ {DISTURBED}"]
     return "\n".join(lines) + "\n"

@@ -1,34 +1,42 @@
-"""From a file to predictions: `load` gives a model that maps images to logits."""
+"""From a file to predictions: `load` gives a model that maps images to logits.
 
+Needs NumPy alone; PyTorch runs FP32 checkpoints, and is imported when it does.
+"""
+
+import importlib.util
+import warnings
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tritbench.errors import TritbenchError
-from tritbench.models import InputSpec, load_checkpoint
+from tritbench.optional import explained
 from tritbench.packing import Network, PackedLayer, load_trit
-from tritbench.runtime.reference import Model as ReferenceModel
-from tritbench.runtime.reference import from_checkpoint, from_network
+from tritbench.shapes import InputSpec
 
-try:
-    from tritbench.runtime import engine
-except ImportError:
-    NATIVE = False
-else:
-    NATIVE = True
+# Whether the engine was built. It is imported at first use: one that is there and does not load, or
+# was built from other sources, is an error then, and never the reference in silence.
+NATIVE = importlib.util.find_spec(f"{__name__}._engine") is not None
+NOT_BUILT = (
+    "tritbench was installed without its native engine, since no C++ compiler was found: ternary "
+    "networks run in NumPy, many times slower (install a compiler, then tritbench again)"
+)
 
 if TYPE_CHECKING:
     from tritbench.runtime.engine import EngineModel, Mode
+    from tritbench.runtime.fallback import NumpyModel
+    from tritbench.runtime.reference import Model as ReferenceModel
 
-    Model = ReferenceModel | EngineModel
+    Model: TypeAlias = ReferenceModel | EngineModel | NumpyModel
 
 __all__ = [
     "NATIVE",
-    "ReferenceModel",
     "available_isas",
+    "engine_build",
     "load",
     "load_reference",
     "pack_linear",
@@ -40,8 +48,8 @@ def load(path: str | Path, threads: int = 1, isa: str = "auto", mode: "Mode" = "
     """The model in a .trit file or an FP32 checkpoint (.safetensors), ready to run.
 
     `model(images)` takes uint8 images [n, ...] (or floats in 0..1) and gives float32 logits
-    [n, classes]. A .trit file runs on the native engine, or on the PyTorch reference where the
-    engine was not built; a checkpoint runs in PyTorch. `model.engine` says which.
+    [n, classes]. A .trit file runs on the native engine, or on its NumPy reference where the engine
+    was not built; a checkpoint runs in PyTorch. `model.engine` says which.
 
     Args:
         path: the file.
@@ -63,12 +71,15 @@ def load(path: str | Path, threads: int = 1, isa: str = "auto", mode: "Mode" = "
     return load_reference(path)
 
 
-def load_reference(path: str | Path) -> ReferenceModel:
+def load_reference(path: str | Path) -> "ReferenceModel":
     """The model in a file, executed by PyTorch; ternary weights are dequantized to float32.
 
     Raises:
-        TritbenchError: naming the file, for anything that is not such a model.
+        TritbenchError: naming the file, for anything that is not such a model, and without PyTorch.
     """
+    with explained():
+        from tritbench.models import load_checkpoint
+        from tritbench.runtime.reference import from_checkpoint, from_network
     path = Path(path)
     match path.suffix:
         case ".trit":
@@ -79,17 +90,44 @@ def load_reference(path: str | Path) -> ReferenceModel:
 
 
 def from_packed(network: Network, threads: int, isa: str, mode: "Mode") -> "Model":
-    """A packed network on the engine, or on the reference where the engine was not built."""
+    """A packed network on the engine, or on its NumPy reference where the engine was not built."""
     if NATIVE:
-        return engine.EngineModel(network, threads=threads, isa=isa, mode=mode)
+        from tritbench.runtime.engine import EngineModel
+
+        return EngineModel(network, threads=threads, isa=isa, mode=mode)
     if isa != "auto":
         raise TritbenchError(f"isa {isa!r}: the native engine was not built")
-    return from_network(network)
+    from tritbench.runtime.fallback import NumpyModel
+
+    _say_that_it_was_not_built()
+    return NumpyModel(network, mode)
 
 
 def available_isas() -> list[str]:
     """Instruction sets of the engine's kernels on this machine, best first; empty without it."""
-    return engine.available_isas() if NATIVE else []
+    if not NATIVE:
+        return []
+    from tritbench.runtime import engine
+
+    return engine.available_isas()
+
+
+def engine_build() -> str:
+    """What the engine was built from and by which compiler; `none` where it was not built.
+
+    Raises:
+        TritbenchError: where it does not load, or was built from other sources.
+    """
+    if not NATIVE:
+        return "none"
+    from tritbench.runtime import engine
+
+    return engine.BUILD
+
+
+@cache
+def _say_that_it_was_not_built() -> None:
+    warnings.warn(NOT_BUILT, RuntimeWarning, stacklevel=4)
 
 
 def pack_linear(

@@ -4,6 +4,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+sources: str  # `tritbench.runtime.build_hash.source_hash` of what it was built from
+compiler: str
+
 class Network:
     def __init__(self, plan: object, isa: str, threads: int, exact: bool) -> None: ...
     @overload

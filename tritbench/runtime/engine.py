@@ -1,16 +1,35 @@
-"""The native engine as Python sees it. Importing this fails where the extension was not built."""
+"""The native engine as Python sees it.
+
+Importing this is a TritbenchError where the extension module does not load, or was built from other
+sources than those that lie beside it: a stale engine is never measured.
+"""
 
 import os
 from typing import Literal
 
 from tritbench.errors import TritbenchError
-from tritbench.models import InputSpec
 from tritbench.packing import Network
-from tritbench.runtime import _engine
+from tritbench.runtime.build_hash import NATIVE, source_hash
+from tritbench.runtime.fallback import MODES
 from tritbench.runtime.plan import make_plan
+from tritbench.shapes import InputSpec
+
+try:
+    from tritbench.runtime import _engine
+except ImportError as error:
+    raise TritbenchError(
+        f"the native engine does not load: {error}; run make build, or install tritbench again"
+    ) from None
+SOURCES: str = getattr(_engine, "sources", "unknown")
+if source_hash() not in (None, SOURCES):
+    raise TritbenchError(
+        f"{_engine.__file__}: built from other sources (hash {SOURCES}) than those in {NATIVE} "
+        f"({source_hash()}); run make build"
+    )
+
+BUILD = f"sources {SOURCES}, {_engine.compiler}"
 
 Mode = Literal["int8", "exact"]
-MODES = ("int8", "exact")
 ISA_VARIABLE = "TRITBENCH_ISA"
 
 
@@ -49,6 +68,16 @@ class EngineModel(_engine.Network):
 def available_isas() -> list[str]:
     """Instruction sets that the extension and this machine have, best first."""
     return _engine.available_isas()
+
+
+def machine_limits(isa: str, size: int) -> tuple[float, float]:
+    """What bounds the kernels of an instruction set here.
+
+    Returns:
+        bytes a second when `size` of them are read again and again; products a second of a layer
+        that the first-level cache holds.
+    """
+    return _engine.machine_limits(isa, size)
 
 
 def choose_isa(isa: str) -> str:

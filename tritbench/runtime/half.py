@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from tritbench.models import InputSpec
-from tritbench.packing import Network, PackedLayer, fold
+from tritbench.packing import Network, PackedLayer
+from tritbench.packing.fold import fold
 from tritbench.quantize import Quantized
 from tritbench.runtime.reference import from_network
 

@@ -1,4 +1,4 @@
-"""int8 mode in NumPy, slow and plain: what every kernel must give, bit for bit.
+"""The engine's modes in NumPy, slow and plain: in int8 mode, what every kernel gives bit for bit.
 
 Floats are float32 and every operation is rounded on its own, in this order:
 
@@ -14,6 +14,8 @@ Floats are float32 and every operation is rounded on its own, in this order:
   parts in order.
 - y = y × scale + bias; ReLU: 0 where y < 0; affine: y × scale + bias; max-pooling: the greatest;
   average: the sum in rows, divided by the count.
+
+Exact mode differs in two things: activations are not quantized, and sums are float64.
 """
 
 from collections.abc import Iterable
@@ -28,7 +30,7 @@ from tritbench.runtime.layers import Floats, Terms, fold_pixels, make_terms, pie
 LEAST_RANGE = np.float32(2.0**-100)
 
 
-def logits(network: Network, images: NDArray[np.uint8] | Floats) -> Floats:
+def logits(network: Network, images: NDArray[np.uint8] | Floats, exact: bool = False) -> Floats:
     """float32 [n, classes] of uint8 pixels, or of floats in 0..1, [n, ...]."""
     spec = network.input
     (_, before), *rest = pieces(network.layers)
@@ -40,7 +42,7 @@ def logits(network: Network, images: NDArray[np.uint8] | Floats) -> Floats:
     x = _apply(before, x)
     for layer, following in rest:
         assert layer is not None
-        x = _weights(layer, x, network if pixels else None)
+        x = _weights(layer, x, network if pixels else None, exact)
         x, pixels = _apply(following, x), False
     return np.asarray(x, np.float32).reshape(len(x), -1)
 
@@ -59,14 +61,15 @@ def quantize(x: Floats) -> tuple[NDArray[np.int64], Floats]:
     return (q - zero[:, None]).astype(np.int64).reshape(x.shape), scale
 
 
-def _weights(layer: PackedLayer, x: NDArray[Any], pixels: Network | None) -> Floats:
+def _weights(layer: PackedLayer, x: NDArray[Any], pixels: Network | None, exact: bool) -> Floats:
     """One linear or conv2d layer with its bias; `pixels` where x holds them."""
     bias, terms = layer.arrays["bias"], make_terms(layer)
     scales = terms.scales
-    if pixels is None:
+    q: NDArray[Any]
+    if pixels is None and not exact:
         q, scale = quantize(x.astype(np.float32))
     else:
-        q, scale = x.astype(np.int64), np.ones(len(x), np.float32)
+        q, scale = x, np.ones(len(x), np.float32)
     sums = _sums(layer, q, terms)  # [n, groups, out, ...]
     trailing = (1,) * (sums.ndim - 3)
     if pixels is not None:
@@ -84,8 +87,11 @@ def _weights(layer: PackedLayer, x: NDArray[Any], pixels: Network | None) -> Flo
     return np.asarray(y * scale.reshape(-1, 1, *trailing) + bias, np.float32)
 
 
-def _sums(layer: PackedLayer, q: NDArray[np.int64], terms: Terms) -> NDArray[np.int64]:
-    """Σ trit × q of each group: [n, groups, out] or [n, groups, out, height, width]."""
+def _sums(layer: PackedLayer, q: NDArray[Any], terms: Terms) -> NDArray[np.float64]:
+    """Σ trit × q of each group: [n, groups, out] or [n, groups, out, height, width].
+
+    Those of integers are exact in float64, and fast.
+    """
     if layer.about["type"] == "conv2d":
         (ky, kx), (sy, sx), (py, px) = (layer.about[k] for k in ("kernel", "stride", "padding"))
         padded = np.pad(q, ((0, 0), (0, 0), (py, py), (px, px)))
@@ -94,12 +100,11 @@ def _sums(layer: PackedLayer, q: NDArray[np.int64], terms: Terms) -> NDArray[np.
         columns = np.moveaxis(windows, 1, 3).reshape(*windows.shape[:1], *windows.shape[2:4], -1)
     else:
         columns = q
-    # Float64 products of such integers are exact, and fast.
     parts = []
     for g in range(terms.scales.shape[1]):
         chosen = terms.group == g
         taken = columns[..., terms.inputs[chosen]].astype(np.float64)
-        parts.append((taken @ terms.trits[:, chosen].T).astype(np.int64))
+        parts.append(taken @ terms.trits[:, chosen].T.astype(np.float64))
     return np.moveaxis(np.stack(parts, 1), -1, 2)
 
 

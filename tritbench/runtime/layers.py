@@ -2,12 +2,13 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tritbench.models import InputSpec
 from tritbench.packing import PackedLayer
+from tritbench.shapes import InputSpec
 
 Ints = NDArray[np.int32]
 Floats = NDArray[np.float32]
@@ -68,7 +69,7 @@ def _grouped(layer: PackedLayer, key: str) -> tuple[Ints, Floats]:
 
 
 def fold_pixels(
-    scales: Floats, bias: Floats, sums: NDArray[np.int64], spec: InputSpec
+    scales: Floats, bias: Floats, sums: NDArray[Any], spec: InputSpec
 ) -> tuple[Floats, Floats]:
     """Scales and bias for integer pixels instead of normalized ones, computed in float64.
 

@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tritbench.errors import TritbenchError
-from tritbench.models import InputSpec
 from tritbench.packing import Network, PackedLayer
 from tritbench.runtime.layers import Floats, Ints, fold_pixels, make_terms, pieces
 from tritbench.runtime.panels import LANES, cut_into_dwords, pack_codes, pad_to_panels
+from tritbench.shapes import InputSpec
 
 KINDS = {"relu": 0, "affine": 1, "maxpool2d": 2, "avgpool2d": 3}
 NONE: Floats = np.zeros(0, np.float32)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from statistics import mean
 from typing import Any
 
-from tritbench.errors import TritbenchError
+from tritbench.optional import explained
 from tritbench.report.sweeps import SweepRow
 from tritbench.sweep.experiments import finished
 from tritbench.sweep.plan import Overrides, Point, Range, Sweep, make_points
@@ -34,12 +34,8 @@ def optimize(
     Raises:
         TritbenchError: where Optuna is not installed.
     """
-    try:
+    with explained():
         import optuna
-    except ImportError:
-        raise TritbenchError(
-            "--optimize: Optuna is missing, expected pip install '.[optimize]'"
-        ) from None
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(
         study_name=sweep.name,

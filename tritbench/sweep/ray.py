@@ -6,6 +6,7 @@ from typing import Any
 
 from tritbench.errors import TritbenchError
 from tritbench.git import git
+from tritbench.optional import explained
 from tritbench.sweep import node
 from tritbench.sweep.experiments import Progress, project_folder, reference
 from tritbench.sweep.plan import Point, RayParams, Training, set_param, trainings
@@ -33,10 +34,8 @@ def run(points: Sequence[Point], start: str, settings: RayParams, progress: Prog
     Raises:
         TritbenchError: where Ray is not installed or there is no such cluster.
     """
-    try:
+    with explained():
         import ray
-    except ImportError:
-        raise TritbenchError("run: ray: Ray is missing, expected pip install '.[ray]'") from None
     ray.cloudpickle.register_pickle_by_value(node)
     try:
         ray.init(

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from tritbench.measure.peers import ort, ov, pytorch, tq2_0
 from tritbench.measure.peers.peer import AbsentError, Call, Normalize, Peer
 from tritbench.packing import Network
-from tritbench.packing.fold import PackedLayer
+from tritbench.packing.network import PackedLayer
 from tritbench.params import PeerName
 
 __all__ = ["EAGER", "PEERS", "AbsentError", "Call", "Normalize", "Peer"]

@@ -12,7 +12,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 from tritbench.graph.onnx import OnnxBuilder
 from tritbench.measure.peers.peer import AbsentError, Normalize, need
 from tritbench.packing.dequantize import scales
-from tritbench.packing.fold import PackedLayer
+from tritbench.packing.network import PackedLayer
 
 BLOCK = 128  # weights that share a scale: of 32, 64 and 128, which have kernels, the fastest
 MICROSOFT = "com.microsoft"  # ONNX Runtime's own operators

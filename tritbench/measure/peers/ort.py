@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from tritbench.measure.peers.onnx_form import float_onnx, two_bit_onnx
 from tritbench.measure.peers.peer import Call, Peer, need
-from tritbench.packing.fold import PackedLayer
+from tritbench.packing.network import PackedLayer
 
 
 def fp32(network: nn.Sequential, images: Tensor) -> Peer:

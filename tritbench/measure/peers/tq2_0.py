@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tritbench.measure.peers.peer import AbsentError, Call, need
 from tritbench.packing.dequantize import weights
-from tritbench.packing.fold import PackedLayer
+from tritbench.packing.network import PackedLayer
 
 BLOCK = 256  # weights that share a scale; a row has no other length than multiples
 

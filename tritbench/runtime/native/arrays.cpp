@@ -49,12 +49,11 @@ constexpr size_t ALIGNMENT = 64;  // PyTorch's own
 constexpr uint8_t UNSIGNED = 1, FLOAT = 2;
 
 // The exchange API of a type, or null. Python's lock guards the memory of the type asked last.
-const ExchangeApi* exchange_api(PyTypeObject* type) {
-    static PyTypeObject* known_type = nullptr;
+const ExchangeApi* exchange_api(PyObject* type) {
+    static PyObject* known_type = nullptr;
     static const ExchangeApi* known_api = nullptr;
     if (type == known_type) return known_api;
-    PyObject* capsule =
-        PyObject_GetAttrString(reinterpret_cast<PyObject*>(type), "__dlpack_c_exchange_api__");
+    PyObject* capsule = PyObject_GetAttrString(type, "__dlpack_c_exchange_api__");
     const ExchangeApi* api = nullptr;
     if (capsule) {
         api = static_cast<const ExchangeApi*>(PyCapsule_GetPointer(capsule, "dlpack_exchange_api"));
@@ -92,11 +91,12 @@ bool contiguous(int dimensions, const int64_t* shape, const int64_t* strides) {
     return true;
 }
 
-bool type_error(PyObject* object) {
-    PyErr_Format(PyExc_TypeError,
-                 "images are %s, expected a NumPy array or PyTorch tensor of uint8 or float32 in "
-                 "the CPU's memory",
-                 Py_TYPE(object)->tp_name);
+// Sets a TypeError; `format` has %V in the place of the type's name.
+bool type_error(PyObject* object, const char* format) {
+    PyObject* name = PyType_GetName(Py_TYPE(object));
+    if (!name) return false;
+    PyErr_Format(PyExc_TypeError, format, name, "");
+    Py_DECREF(name);
     return false;
 }
 
@@ -126,7 +126,8 @@ DlManagedTensor* new_tensor(int64_t rows, int64_t columns) {
 }  // namespace
 
 bool Images::borrow(PyObject* object) {
-    if (const ExchangeApi* api = exchange_api(Py_TYPE(object))) return borrow_tensor(object, api);
+    if (const ExchangeApi* api = exchange_api(reinterpret_cast<PyObject*>(Py_TYPE(object))))
+        return borrow_tensor(object, api);
     return borrow_buffer(object);
 }
 
@@ -134,11 +135,9 @@ bool Images::borrow_tensor(PyObject* object, const ExchangeApi* api) {
     DlTensor tensor;
     if (api->from_object(object, &tensor) != 0) {
         PyErr_Clear();  // PyTorch's own message is a page
-        PyErr_Format(PyExc_TypeError,
-                     "images are a %s without memory to lend (sparse, or on another device), "
-                     "expected a dense one on the CPU",
-                     Py_TYPE(object)->tp_name);
-        return false;
+        return type_error(object,
+                          "images are a %V without memory to lend (sparse, or on another device), "
+                          "expected a dense one on the CPU");
     }
     const bool is_pixel = tensor.type.code == UNSIGNED && tensor.type.bits == 8;
     is_float = tensor.type.code == FLOAT && tensor.type.bits == 32;
@@ -168,7 +167,10 @@ bool Images::borrow_tensor(PyObject* object, const ExchangeApi* api) {
 }
 
 bool Images::borrow_buffer(PyObject* object) {
-    if (!PyObject_CheckBuffer(object)) return type_error(object);
+    if (!PyObject_CheckBuffer(object))
+        return type_error(object,
+                          "images are %V, expected a NumPy array or PyTorch tensor of uint8 or "
+                          "float32 in the CPU's memory");
     if (PyObject_GetBuffer(object, &buffer_, PyBUF_FORMAT | PyBUF_STRIDES) != 0) return false;
     const std::string format = buffer_.format ? buffer_.format : "B";
     is_float = format == "f";

@@ -8,6 +8,19 @@
 #include "limits.h"
 #include "read_plan.h"
 
+#ifndef TRITBENCH_SOURCES
+#error "setup.py defines TRITBENCH_SOURCES, a hash of what this is built from"
+#endif
+#if defined(__clang__)
+#define TRITBENCH_COMPILER "Clang " __clang_version__
+#else
+#define TRITBENCH_COMPILER "GCC " __VERSION__
+#endif
+
+// Vectorcall joined the stable ABI in Python 3.12. Python 3.11, whose ABI is final, has the same,
+// but its headers do not show it to a module of the stable ABI: so its parts are declared here.
+extern "C" PyAPI_FUNC(PyObject*) PyVectorcall_Call(PyObject*, PyObject*, PyObject*);
+
 namespace tritbench {
 namespace {
 
@@ -29,8 +42,12 @@ R guarded(R failure, const F& body) {
     return failure;
 }
 
+using Vectorcall = PyObject* (*)(PyObject*, PyObject* const*, size_t, PyObject*);
+constexpr unsigned HAVE_VECTORCALL = 1U << 11;
+constexpr size_t VECTORCALL_SPARE = size_t{1} << (8 * sizeof(size_t) - 1);
+
 struct NetworkObject {
-    PyObject_HEAD vectorcallfunc vectorcall;
+    PyObject_HEAD Vectorcall vectorcall;
     const Network* network;
 };
 
@@ -57,7 +74,7 @@ void run_images(const Network& network, const Images& images, int64_t count, flo
 }
 
 PyObject* call(PyObject* self, PyObject* const* args, size_t nargs, PyObject* keywords) {
-    if (PyVectorcall_NARGS(nargs) != 1 || (keywords && PyTuple_GET_SIZE(keywords) > 0)) {
+    if ((nargs & ~VECTORCALL_SPARE) != 1 || (keywords && PyTuple_Size(keywords) > 0)) {
         PyErr_SetString(PyExc_TypeError, "expected one argument: the images");
         return nullptr;
     }
@@ -110,7 +127,7 @@ int initialize(PyObject* self, PyObject* args, PyObject* keywords) {
 }
 
 PyObject* create(PyTypeObject* type, PyObject*, PyObject*) {
-    PyObject* self = type->tp_alloc(type, 0);
+    PyObject* self = PyType_GenericAlloc(type, 0);
     if (self) reinterpret_cast<NetworkObject*>(self)->vectorcall = call;
     return self;
 }
@@ -118,7 +135,7 @@ PyObject* create(PyTypeObject* type, PyObject*, PyObject*) {
 void destroy(PyObject* self) {
     PyTypeObject* type = Py_TYPE(self);
     delete reinterpret_cast<NetworkObject*>(self)->network;
-    type->tp_free(self);
+    reinterpret_cast<freefunc>(PyType_GetSlot(type, Py_tp_free))(self);
     Py_DECREF(type);
 }
 
@@ -158,7 +175,7 @@ PyType_Slot slots[] = {{Py_tp_new, reinterpret_cast<void*>(create)},
                        {0, nullptr}};
 
 PyType_Spec spec = {"tritbench.runtime._engine.Network", sizeof(NetworkObject), 0,
-                    Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_VECTORCALL, slots};
+                    Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | HAVE_VECTORCALL, slots};
 
 PyMethodDef functions[] = {
     {"available_isas", available_isas, METH_NOARGS,
@@ -187,6 +204,11 @@ PyMODINIT_FUNC PyInit__engine() {
     PyObject* type = PyType_FromSpec(&tritbench::spec);
     if (!type || PyModule_AddObject(module, "Network", type) != 0) {
         Py_XDECREF(type);
+        Py_DECREF(module);
+        return nullptr;
+    }
+    if (PyModule_AddStringConstant(module, "sources", TRITBENCH_SOURCES) != 0 ||
+        PyModule_AddStringConstant(module, "compiler", TRITBENCH_COMPILER) != 0) {
         Py_DECREF(module);
         return nullptr;
     }

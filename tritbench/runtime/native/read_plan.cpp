@@ -57,10 +57,13 @@ class Plan {
     }
     template <class F>
     void each(const char* name, const F& use) const {
-        const Reference list(PyObject_GetAttrString(object_, name));
-        const Reference items(PySequence_Fast(list.get(), "expected a sequence"));
-        for (Py_ssize_t i = 0; i < PySequence_Fast_GET_SIZE(items.get()); ++i)
-            use(Plan(PySequence_Fast_GET_ITEM(items.get(), i)));
+        const Reference items(PyObject_GetAttrString(object_, name));
+        const Py_ssize_t count = PySequence_Size(items.get());
+        if (count < 0) throw PythonError();
+        for (Py_ssize_t i = 0; i < count; ++i) {
+            const Reference item(PySequence_GetItem(items.get(), i));
+            use(Plan(item.get()));
+        }
     }
 
   private:
