@@ -9,7 +9,8 @@ import pytest
 NATIVE = Path("tritbench/runtime/native")
 COMPILER, EMULATOR = "aarch64-linux-gnu-g++", "qemu-aarch64"
 SOURCES = [Path("tests/native/agree.cpp")] + [
-    NATIVE / f"{name}.cpp" for name in ("network", "generic", "avx2", "avx512vnni", "neon")
+    NATIVE / f"{name}.cpp"
+    for name in ("network", "generic", "avx2", "avxvnni", "avx512vnni", "neon")
 ]
 
 

@@ -141,9 +141,13 @@ sizes = st.integers(1, 1025)
     count=st.integers(1, 13),
     group=st.one_of(st.none(), sizes),
     seed=st.integers(0, 2**32 - 1),
-    kind=st.sampled_from(["normal", "positive", "zero", "saturated", "tiny", "pixels", "huge"]),
+    kind=st.sampled_from(
+        ["normal", "positive", "zero", "saturated", "tiny", "pixels", "huge", "widest"]
+    ),
 )
 @example(inputs=1025, outputs=1025, count=13, group=None, seed=0, kind="saturated")
+@example(inputs=1025, outputs=40, count=1, group=None, seed=0, kind="widest")
+@example(inputs=1025, outputs=40, count=13, group=None, seed=0, kind="widest")
 @example(inputs=1, outputs=1, count=1, group=1, seed=0, kind="zero")
 @example(inputs=784, outputs=10, count=6, group=64, seed=0, kind="pixels")
 def test_a_dense_layer_of_any_size(inputs, outputs, count, group, seed, kind):
@@ -162,10 +166,14 @@ def test_a_dense_layer_of_any_size(inputs, outputs, count, group, seed, kind):
             x *= np.float32(1e30)
         case "pixels":
             x = pixels(random, count, (inputs,))
+        case "widest":
+            x = np.full((count, inputs), 255, np.uint8)
     size = min(group or inputs, inputs)
     net = network(dense(random, inputs, outputs, size), shape=(1, 1, inputs))
     if kind == "saturated":
         net.layers[0].arrays["trits"][:] = 1
+    if kind == "widest":
+        net.layers[0].arrays["trits"][:] = random.choice([-1, 1], (outputs, 1))
     net.layers.insert(0, FLATTEN)
     expected = integer.logits(net, x)
     for isa in ISAS:

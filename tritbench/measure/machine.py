@@ -14,6 +14,7 @@ CPU0 = Path("/sys/devices/system/cpu/cpu0")
 # The best instruction set for ternary kernels first.
 ISAS = (
     ("avx512vnni", {"avx512_vnni", "avx512bw"}),
+    ("avxvnni", {"avx_vnni"}),
     ("avx512", {"avx512bw"}),
     ("avx2", {"avx2"}),
     ("neon", {"asimd"}),

@@ -17,56 +17,45 @@
 #pragma GCC target("avx2")
 #endif
 
-namespace tritbench {
-constexpr int WIDTH = 8;
-}
-
-#include "tile.h"
+#include "ymm.h"
 
 namespace tritbench {
 namespace {
 
-struct Avx2 {
-    struct Bytes {
-        __m256i low, high;
-    };
-    using Accumulator = Bytes;
-    static constexpr int PANELS = 1;
-    static constexpr int ROWS = 4;
-    static constexpr int OFFSET = 0;
+struct Avx2 : Ymm {
+    // A dword's pair of products is at most 2 × 255: int16 holds the sum of 64 of them.
+    static constexpr int BLOCKS = 64 / DWORDS;
+    static constexpr int CHAINS = 1;  // an addition takes one cycle
+    static constexpr int SHIFT = 0;
 
-    static Bytes load(const void* from) {
-        const auto* at = static_cast<const __m256i*>(from);
-        return {_mm256_load_si256(at), _mm256_load_si256(at + 1)};
-    }
-    static Bytes broadcast(const uint8_t* from) {
-        int32_t dword;
-        std::memcpy(&dword, from, sizeof dword);
-        const __m256i x = _mm256_set1_epi32(dword);
-        return {x, x};
-    }
+    // A nibble holds the trits of two dwords; a table has what each of its values means for one.
     template <int D>
     static Bytes decode(Bytes codes) {
-        const __m256i top = _mm256_set1_epi8(static_cast<char>(0xC0));
-        return {_mm256_and_si256(_mm256_slli_epi16(codes.low, TRIT_SHIFT - 2 * D), top),
-                _mm256_and_si256(_mm256_slli_epi16(codes.high, TRIT_SHIFT - 2 * D), top)};
+        return {decode_half<D>(codes.low), decode_half<D>(codes.high)};
     }
-    static Accumulator zero() { return {_mm256_setzero_si256(), _mm256_setzero_si256()}; }
-    static Accumulator add(Accumulator a, Accumulator b) {
-        return {_mm256_add_epi32(a.low, b.low), _mm256_add_epi32(a.high, b.high)};
+    static Accumulator dot(Accumulator sums, __m256i x, Bytes trits) {
+        return {dot_half(sums.low, x, trits.low), dot_half(sums.high, x, trits.high)};
     }
-    static Accumulator dot(Accumulator sums, Bytes x, Bytes trits) {
-        return {dot_half(sums.low, x.low, trits.low), dot_half(sums.high, x.high, trits.high)};
-    }
-    static Ints part(Accumulator sums, int i) {
-        return reinterpret_cast<Ints>(i == 0 ? sums.low : sums.high);
+    static Accumulator widen(Accumulator sums, Accumulator narrow) {
+        const __m256i one = _mm256_set1_epi16(1);
+        return add(sums, {_mm256_madd_epi16(narrow.low, one), _mm256_madd_epi16(narrow.high, one)});
     }
 
   private:
     static __m256i dot_half(__m256i sums, __m256i x, __m256i trits) {
-        // A pair is at most 2 × 255 × 64 = 32640: int16 holds it, nothing saturates.
-        const __m256i pairs = _mm256_maddubs_epi16(x, trits);
-        return _mm256_add_epi32(sums, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+        sums = _mm256_add_epi16(sums, _mm256_maddubs_epi16(x, trits));
+        asm(""
+            : "+x"(sums));  // or GCC adds products to each other first, and runs out of registers
+        return sums;
+    }
+    template <int D>
+    static __m256i decode_half(__m256i codes) {
+        const __m256i nibbles =
+            _mm256_and_si256(D < 2 ? codes : _mm256_srli_epi16(codes, 4), _mm256_set1_epi8(15));
+        const __m128i table =
+            D % 2 == 0 ? _mm_setr_epi8(0, 1, 0, -1, 0, 1, 0, -1, 0, 1, 0, -1, 0, 1, 0, -1)
+                       : _mm_setr_epi8(0, 0, 0, 0, 1, 1, 1, 1, 0, 0, 0, 0, -1, -1, -1, -1);
+        return _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(table), nibbles);
     }
 };
 

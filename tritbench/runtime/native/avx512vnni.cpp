@@ -32,6 +32,11 @@ struct Avx512Vnni {
     using Accumulator = __m512i;
     static constexpr int PANELS = 4;
     static constexpr int ROWS = 4;
+    static constexpr int BLOCKS = 0;
+    static constexpr int ROW_PANELS = 4;
+    static constexpr int DECODED_ROWS = 0;
+    static constexpr int CHAINS = 8;
+    static constexpr int SHIFT = 6;  // a trit at the top of its byte costs one shift less
     static constexpr int OFFSET = 0;
 
     static Bytes load(const void* from) {
@@ -46,7 +51,7 @@ struct Avx512Vnni {
     }
     template <int D>
     static Bytes decode(Bytes codes) {
-        return _mm512_and_si512(_mm512_slli_epi16(codes, TRIT_SHIFT - 2 * D),
+        return _mm512_and_si512(_mm512_slli_epi16(codes, SHIFT - 2 * D),
                                 _mm512_set1_epi8(static_cast<char>(0xC0)));
     }
     static Accumulator zero() { return _mm512_setzero_si512(); }

@@ -183,7 +183,8 @@ class Block {
     void matmul(const Weights& weights, const Row<T>* rows, int64_t count, bool pool, float* out,
                 int64_t stride) const {
         if constexpr (std::is_same_v<T, uint8_t>)
-            network_.kernels->matmul(weights, rows, count, pool, out, stride);
+            network_.kernels->matmul(weights, rows, count, pool,
+                                     scratch_.decoded.get(weights.blocks), out, stride);
         else
             network_.kernels->matmul_exact(weights, rows, count, out, stride);
     }

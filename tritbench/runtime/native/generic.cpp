@@ -21,6 +21,11 @@ struct Generic {
     using Bytes = Accumulator;
     static constexpr int PANELS = 1;
     static constexpr int ROWS = 2;
+    static constexpr int BLOCKS = 0;
+    static constexpr int ROW_PANELS = 1;
+    static constexpr int DECODED_ROWS = 0;
+    static constexpr int CHAINS = 8;
+    static constexpr int SHIFT = 6;  // a trit at the top of its byte costs one shift less
     static constexpr int OFFSET = 0;
 
     static Bytes load(const void* from) {
@@ -36,7 +41,7 @@ struct Generic {
     template <int D>
     static Bytes decode(const Bytes& codes) {
         Bytes trits;
-        for (int i = 0; i < PARTS; ++i) trits.part[i] = codes.part[i] << (TRIT_SHIFT - 2 * D);
+        for (int i = 0; i < PARTS; ++i) trits.part[i] = codes.part[i] << (SHIFT - 2 * D);
         return trits;
     }
     static Accumulator zero() { return {}; }
@@ -49,7 +54,7 @@ struct Generic {
         for (int byte = 0; byte < 4; ++byte) {
             const Ints input = x >> (8 * byte) & 0xFF;
             for (int i = 0; i < PARTS; ++i)
-                sums.part[i] += (trits.part[i] << (24 - 8 * byte) >> 30) * (input << TRIT_SHIFT);
+                sums.part[i] += (trits.part[i] << (24 - 8 * byte) >> 30) * (input << SHIFT);
         }
         return sums;
     }

@@ -9,6 +9,7 @@ namespace tritbench {
 
 const Kernels* generic_kernels();
 const Kernels* avx2_kernels();
+const Kernels* avxvnni_kernels();
 const Kernels* avx512vnni_kernels();
 const Kernels* neon_kernels();
 

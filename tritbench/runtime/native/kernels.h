@@ -19,7 +19,6 @@ constexpr int DWORDS = 4;  // in a block
 constexpr int DWORD_INPUTS = 4;
 constexpr int BLOCK_BYTES = 64;  // of packed trits
 constexpr int POOLED_ROWS = 4;   // a window of 2×2
-constexpr int TRIT_SHIFT = 6;    // kernels multiply by 64 × trit, which costs one shift less
 
 struct Weights {
     int64_t panels;
@@ -31,6 +30,11 @@ struct Weights {
     const float* scales;          // [groups][panels × 16], none negative
     const int32_t* sums;          // [groups][panels × 16]: sums of trits
     bool relu;
+};
+
+// A block with a byte for each trit, as an instruction set wants it.
+struct alignas(BLOCK_BYTES) Decoded {
+    uint8_t bytes[DWORDS][BLOCK_BYTES];
 };
 
 // One row of activations; x ≈ scale × (data - zero) for uint8, x = data for float.
@@ -52,9 +56,9 @@ struct Kernels {
     // out[r][output] = (Σ_groups float(Σ trit·(data - zero)) × scale) × row scale + bias, each
     // operation rounded on its own, for `count` rows; `stride` floats from row to row of `out`.
     // `pool` makes one row of each POOLED_ROWS, which differ in their data and
-    // bias alone: the greatest.
+    // bias alone: the greatest. `room` is for as many blocks as the weights have.
     void (*matmul)(const Weights& weights, const Row<uint8_t>* rows, int64_t count, bool pool,
-                   float* out, int64_t stride);
+                   Decoded* room, float* out, int64_t stride);
 
     // The same for float activations, with nothing but additions and subtractions in the sums.
     void (*matmul_exact)(const Weights& weights, const Row<float>* rows, int64_t count, float* out,
@@ -80,7 +84,7 @@ struct Kernels {
 
 // The kernels of an instruction set, or null where this build or machine lacks it. `ISAS` names
 // them, best first.
-constexpr const char* ISAS[] = {"avx512vnni", "avx2", "neon", "generic"};
+constexpr const char* ISAS[] = {"avx512vnni", "avxvnni", "avx2", "neon", "generic"};
 const Kernels* find_kernels(const std::string& name);
 
 }  // namespace tritbench

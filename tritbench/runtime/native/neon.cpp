@@ -37,6 +37,11 @@ struct Neon {
     };
     static constexpr int PANELS = 1;
     static constexpr int ROWS = 4;
+    static constexpr int BLOCKS = 0;
+    static constexpr int ROW_PANELS = 1;
+    static constexpr int DECODED_ROWS = 0;
+    static constexpr int CHAINS = 8;
+    static constexpr int SHIFT = 6;     // a trit at the top of its byte costs one shift less
     static constexpr int OFFSET = 128;  // sdot multiplies signed bytes
 
     static Bytes load(const void* from) {
@@ -53,7 +58,7 @@ struct Neon {
     static Bytes decode(const Bytes& codes) {
         Bytes trits;
         for (int i = 0; i < 4; ++i)
-            trits.at[i] = vandq_s8(vshlq_n_s8(codes.at[i], TRIT_SHIFT - 2 * D),
+            trits.at[i] = vandq_s8(vshlq_n_s8(codes.at[i], SHIFT - 2 * D),
                                    vdupq_n_s8(static_cast<int8_t>(-64)));
         return trits;
     }

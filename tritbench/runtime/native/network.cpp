@@ -86,6 +86,7 @@ void validate_stage(const Stage& s, bool first, const std::string& where) {
 
 const Kernels* find_kernels(const std::string& name) {
     if (name == "avx512vnni") return avx512vnni_kernels();
+    if (name == "avxvnni") return avxvnni_kernels();
     if (name == "avx2") return avx2_kernels();
     if (name == "neon") return neon_kernels();
     if (name == "generic") return generic_kernels();

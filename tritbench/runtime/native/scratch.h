@@ -30,6 +30,7 @@ struct Scratch {
     Buffer<float> scales[2], maps[2];
     Buffer<int32_t> zeros[2];
     Buffer<Row<T>> rows;
+    Buffer<Decoded> decoded;
 };
 
 // What a stage takes: one padded input an image, `stride` elements apart.

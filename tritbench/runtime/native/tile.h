@@ -1,11 +1,16 @@
 // The kernels, written once over an `Isa` and compiled for each instruction set. An Isa has
 //   WIDTH (outside it, before this header)   floats in a register
 //   Bytes      64 bytes: four for each of the 16 outputs
-//   Accumulator    16 int32
+//   Accumulator    16 int32, or 32 int16 that `widen` adds to 16 int32
+//   BLOCKS     how many an accumulator can take before it must be widened; 0 where it need not be
 //   PANELS, ROWS   of a tile: their product in accumulators, and what decoding needs, fill the
 //              registers
+//   ROW_PANELS     of a tile with a single row
+//   DECODED_ROWS   from how many rows on a panel is decoded to memory first, for all of them
+//   CHAINS     accumulators that hide the time which a dot product takes
+//   SHIFT      `decode` gives 2^SHIFT × trit
 //   OFFSET     what `dot` takes from each activation (128 where it multiplies signed bytes)
-//   load, broadcast, decode<dword>, zero, add, dot, and `part`, WIDTH of the 16 sums
+//   load, store, broadcast, decode<dword>, zero, add, dot, and `part`, WIDTH of the 16 sums
 
 #pragma once
 
@@ -17,9 +22,11 @@ namespace {
 constexpr int64_t EXACT_CHUNK = 16;  // blocks summed apart: bounds the rounding of long float sums
 
 // Σ trit·(data - zero) × scale of some outputs, from what `dot` summed.
+template <class Isa>
 inline Floats scaled(Ints sum, int32_t zero, const Weights& w, int64_t lane) {
-    if (zero != 0) sum -= read<Ints>(w.sums + lane) * (zero * (1 << TRIT_SHIFT));
-    return __builtin_convertvector(sum >> TRIT_SHIFT, Floats) * read<Floats>(w.scales + lane);
+    zero -= Isa::OFFSET;
+    if (zero != 0) sum -= read<Ints>(w.sums + lane) * (zero * (1 << Isa::SHIFT));
+    return __builtin_convertvector(sum >> Isa::SHIFT, Floats) * read<Floats>(w.scales + lane);
 }
 
 template <int R>
@@ -34,27 +41,48 @@ inline Floats finish(Floats total, float scale, const float* bias, bool relu) {
     return relu ? y < 0 ? Floats{} : y : y;
 }
 
-template <class Isa, int R, int P, int SETS>
-using Accumulators = typename Isa::Accumulator[SETS][R][P];
+// A dot product takes several cycles: few accumulators would wait for themselves, so each of the
+// four dwords may have its own.
+template <class Isa, int R, int P>
+constexpr int SETS = R * P * 4 <= Isa::CHAINS   ? 4
+                     : R * P * 2 <= Isa::CHAINS ? 2
+                                                : 1;
+
+template <class Isa, int R, int P>
+using Accumulators = typename Isa::Accumulator[R][P];
+
+// What a tile multiplies by: panels, `stride` bytes apart, of 2-bit codes, or of decoded bytes.
+template <bool DECODED>
+struct Panels {
+    static constexpr int64_t BYTES = DECODED ? sizeof(Decoded) : BLOCK_BYTES;  // of a block
+    const uint8_t* data;
+    int64_t stride;
+};
 
 // Add a block's products, dword by dword: one broadcast serves P panels, one decoding R rows.
-template <class Isa, int R, int P, int SETS>
-inline void add_block(const uint8_t* codes, int64_t stride, const int32_t* offsets,
-                      const uint8_t* const (&data)[R], Accumulators<Isa, R, P, SETS>& sums) {
+template <class Isa, int R, int P, bool DECODED>
+inline void add_block(const Panels<DECODED>& panels, const int32_t* offsets,
+                      const uint8_t* const (&data)[R],
+                      Accumulators<Isa, R, P> (&sums)[SETS<Isa, R, P>]) {
     typename Isa::Bytes packed[P];
+    if constexpr (!DECODED)
 #pragma GCC unroll 8
-    for (int n = 0; n < P; ++n) packed[n] = Isa::load(codes + n * stride);
+        for (int n = 0; n < P; ++n) packed[n] = Isa::load(panels.data + n * panels.stride);
     const auto step = [&](auto dword) __attribute__((always_inline)) {
         constexpr int D = decltype(dword)::value;
         typename Isa::Bytes trits[P];
 #pragma GCC unroll 8
-        for (int n = 0; n < P; ++n) trits[n] = Isa::template decode<D>(packed[n]);
+        for (int n = 0; n < P; ++n)
+            if constexpr (DECODED)
+                trits[n] = Isa::load(panels.data + n * panels.stride + D * BLOCK_BYTES);
+            else
+                trits[n] = Isa::template decode<D>(packed[n]);
 #pragma GCC unroll 32
         for (int r = 0; r < R; ++r) {
             const auto x = Isa::broadcast(data[r] + offsets[D]);
 #pragma GCC unroll 8
             for (int n = 0; n < P; ++n) {
-                auto& sum = sums[D % SETS][r][n];
+                auto& sum = sums[D % SETS<Isa, R, P>][r][n];
                 sum = Isa::dot(sum, x, trits[n]);
             }
         }
@@ -65,31 +93,59 @@ inline void add_block(const uint8_t* codes, int64_t stride, const int32_t* offse
     step(std::integral_constant<int, 3>{});
 }
 
+// The products of blocks `block` to `end`.
+template <class Isa, int R, int P, bool DECODED>
+inline void sum_blocks(const Weights& w, Panels<DECODED> panels, const uint8_t* const (&data)[R],
+                       int64_t block, int64_t end, Accumulators<Isa, R, P>& sums) {
+    Accumulators<Isa, R, P> sets[SETS<Isa, R, P>];
+#pragma GCC unroll 64
+    for (int i = 0; i < SETS<Isa, R, P> * R * P; ++i)
+        sets[i / (R * P)][i / P % R][i % P] = Isa::zero();
+    panels.data += block * Panels<DECODED>::BYTES;
+    for (; block < end; ++block, panels.data += Panels<DECODED>::BYTES)
+        add_block<Isa, R, P, DECODED>(panels, w.offsets + block * DWORDS, data, sets);
+#pragma GCC unroll 64
+    for (int i = 0; i < SETS<Isa, R, P> * R * P; ++i) {
+        auto& sum = sums[i / P % R][i % P];
+        const auto& part = sets[i / (R * P)][i / P % R][i % P];
+        sum = i < R * P ? part : Isa::add(sum, part);
+    }
+}
+
+// The same in int32, however many blocks there are.
+template <class Isa, int R, int P, bool DECODED>
+inline void sum_group(const Weights& w, const Panels<DECODED>& panels,
+                      const uint8_t* const (&data)[R], int64_t block, int64_t end,
+                      Accumulators<Isa, R, P>& sums) {
+    if constexpr (Isa::BLOCKS == 0) {
+        sum_blocks<Isa, R, P, DECODED>(w, panels, data, block, end, sums);
+    } else {
+#pragma GCC unroll 64
+        for (int i = 0; i < R * P; ++i) sums[i / P][i % P] = Isa::zero();
+        while (block < end) {
+            const int64_t stop = block + Isa::BLOCKS < end ? block + Isa::BLOCKS : end;
+            Accumulators<Isa, R, P> narrow;
+            sum_blocks<Isa, R, P, DECODED>(w, panels, data, block, stop, narrow);
+#pragma GCC unroll 64
+            for (int i = 0; i < R * P; ++i)
+                sums[i / P][i % P] = Isa::widen(sums[i / P][i % P], narrow[i / P][i % P]);
+            block = stop;
+        }
+    }
+}
+
 // R rows × P panels, accumulated in registers. POOL writes one row: the greatest of each output.
-template <class Isa, int R, int P, bool POOL>
-void compute_tile(const Weights& w, int64_t panel, const Row<uint8_t>* rows, float* out,
-                  int64_t stride) {
-    // A dot product takes several cycles: few accumulators would wait for themselves.
-    constexpr int SETS = R * P >= 8 ? 1 : R * P >= 4 ? 2 : 4;
-    const uint8_t* codes = w.codes + panel * w.blocks * BLOCK_BYTES;
+template <class Isa, int R, int P, bool POOL, bool DECODED>
+void compute_tile(const Weights& w, int64_t panel, const Panels<DECODED>& panels,
+                  const Row<uint8_t>* rows, float* out, int64_t stride) {
     const uint8_t* data[R];
     for (int r = 0; r < R; ++r) data[r] = rows[r].data;
     Floats total[R][P][PARTS] = {};
     int64_t block = 0;
     for (int64_t group = 0; group < w.groups; ++group) {
-        typename Isa::Accumulator sums[SETS][R][P];
-#pragma GCC unroll 64
-        for (int i = 0; i < SETS * R * P; ++i) sums[i / (R * P)][i / P % R][i % P] = Isa::zero();
-        for (; block < w.group_blocks[group]; ++block) {
-            const int32_t* offsets = w.offsets + block * DWORDS;
-            const uint8_t* packed = codes + block * BLOCK_BYTES;
-            add_block<Isa, R, P, SETS>(packed, w.blocks * BLOCK_BYTES, offsets, data, sums);
-        }
-#pragma GCC unroll 64
-        for (int i = R * P; i < SETS * R * P; ++i) {
-            auto& sum = sums[0][i / P % R][i % P];
-            sum = Isa::add(sum, sums[i / (R * P)][i / P % R][i % P]);
-        }
+        Accumulators<Isa, R, P> sums;
+        sum_group<Isa, R, P, DECODED>(w, panels, data, block, w.group_blocks[group], sums);
+        block = w.group_blocks[group];
         const int64_t at = (group * w.panels + panel) * LANES;
         if constexpr (POOL)
             if (w.groups == 1 && same_bias<R>(rows)) {
@@ -98,11 +154,10 @@ void compute_tile(const Weights& w, int64_t panel, const Row<uint8_t>* rows, flo
                 for (int i = 0; i < P * PARTS; ++i) {
                     const int n = i / PARTS, part = i % PARTS;
                     const int64_t lane = at + n * LANES + part * WIDTH;
-                    Ints most = Isa::part(sums[0][0][n], part);
+                    Ints most = Isa::part(sums[0][n], part);
 #pragma GCC unroll 8
-                    for (int r = 1; r < R; ++r)
-                        most = greater(Isa::part(sums[0][r][n], part), most);
-                    const Floats y = scaled(most, rows[0].zero - Isa::OFFSET, w, lane);
+                    for (int r = 1; r < R; ++r) most = greater(Isa::part(sums[r][n], part), most);
+                    const Floats y = scaled<Isa>(most, rows[0].zero, w, lane);
                     write(out + lane, finish(y, rows[0].scale, rows[0].bias + lane, w.relu));
                 }
                 return;
@@ -111,8 +166,7 @@ void compute_tile(const Weights& w, int64_t panel, const Row<uint8_t>* rows, flo
         for (int i = 0; i < R * P * PARTS; ++i) {
             const int r = i / (P * PARTS), n = i / PARTS % P, part = i % PARTS;
             const int64_t lane = at + n * LANES + part * WIDTH;
-            total[r][n][part] +=
-                scaled(Isa::part(sums[0][r][n], part), rows[r].zero - Isa::OFFSET, w, lane);
+            total[r][n][part] += scaled<Isa>(Isa::part(sums[r][n], part), rows[r].zero, w, lane);
         }
     }
 #pragma GCC unroll 64
@@ -130,33 +184,66 @@ void compute_tile(const Weights& w, int64_t panel, const Row<uint8_t>* rows, flo
     }
 }
 
-template <class Isa, int R, int P>
-void compute_rows(const Weights& w, int64_t panel, const Row<uint8_t>* rows, int64_t count,
-                  float* out, int64_t stride) {
+template <class Isa, int R, int P, bool DECODED>
+void compute_rows(const Weights& w, int64_t panel, const Panels<DECODED>& panels,
+                  const Row<uint8_t>* rows, int64_t count, float* out, int64_t stride) {
     for (; count >= R; count -= R, rows += R, out += R * stride)
-        compute_tile<Isa, R, P, false>(w, panel, rows, out, stride);
+        compute_tile<Isa, R, P, false>(w, panel, panels, rows, out, stride);
     if constexpr (R > 1)
-        if (count > 0) compute_rows<Isa, R / 2, P>(w, panel, rows, count, out, stride);
-}
-
-template <class Isa, int P>
-void matmul_panels(const Weights& w, int64_t panel, const Row<uint8_t>* rows, int64_t count,
-                   bool pool, float* out, int64_t stride) {
-    for (; panel + P <= w.panels; panel += P)
-        if (pool)
-            for (int64_t i = 0; i + POOLED_ROWS <= count; i += POOLED_ROWS)
-                compute_tile<Isa, POOLED_ROWS, P, true>(w, panel, rows + i,
-                                                        out + i / POOLED_ROWS * stride, stride);
-        else
-            compute_rows<Isa, Isa::ROWS, P>(w, panel, rows, count, out, stride);
-    if constexpr (P > 1)
-        if (panel < w.panels) matmul_panels<Isa, P / 2>(w, panel, rows, count, pool, out, stride);
+        if (count > 0) compute_rows<Isa, R / 2, P>(w, panel, panels, rows, count, out, stride);
 }
 
 template <class Isa>
-void matmul(const Weights& w, const Row<uint8_t>* rows, int64_t count, bool pool, float* out,
-            int64_t stride) {
-    matmul_panels<Isa, Isa::PANELS>(w, 0, rows, count, pool, out, stride);
+void decode_panel(const uint8_t* codes, int64_t blocks, Decoded* to) {
+    for (; blocks > 0; --blocks, codes += BLOCK_BYTES, ++to) {
+        const auto packed = Isa::load(codes);
+        Isa::store(to->bytes[0], Isa::template decode<0>(packed));
+        Isa::store(to->bytes[1], Isa::template decode<1>(packed));
+        Isa::store(to->bytes[2], Isa::template decode<2>(packed));
+        Isa::store(to->bytes[3], Isa::template decode<3>(packed));
+    }
+}
+
+// Panels from `panel` on, P at a time; R rows at a time, or the four of a pool.
+template <class Isa, int R, int P, bool DECODED>
+void matmul_panels(const Weights& w, int64_t panel, const Row<uint8_t>* rows, int64_t count,
+                   bool pool, Decoded* room, float* out, int64_t stride) {
+    for (; panel + P <= w.panels; panel += P) {
+        const uint8_t* codes = w.codes + panel * w.blocks * BLOCK_BYTES;
+        Panels<DECODED> panels{codes, w.blocks * Panels<DECODED>::BYTES};
+        if constexpr (DECODED) {
+            static_assert(P == 1);
+            decode_panel<Isa>(codes, w.blocks, room);
+            panels.data = room->bytes[0];
+        }
+        if constexpr (R > 1)
+            if (pool) {
+                for (int64_t i = 0; i + POOLED_ROWS <= count; i += POOLED_ROWS)
+                    compute_tile<Isa, POOLED_ROWS, P, true>(w, panel, panels, rows + i,
+                                                            out + i / POOLED_ROWS * stride, stride);
+                continue;
+            }
+        compute_rows<Isa, R, P>(w, panel, panels, rows, count, out, stride);
+    }
+    if constexpr (P > 1)
+        if (panel < w.panels)
+            matmul_panels<Isa, R, P / 2, DECODED>(w, panel, rows, count, pool, room, out, stride);
+}
+
+template <class Isa>
+void matmul(const Weights& w, const Row<uint8_t>* rows, int64_t count, bool pool, Decoded* room,
+            float* out, int64_t stride) {
+    if constexpr (Isa::DECODED_ROWS > 0)
+        if (count >= Isa::DECODED_ROWS) {
+            matmul_panels<Isa, Isa::ROWS, Isa::PANELS, true>(w, 0, rows, count, pool, room, out,
+                                                             stride);
+            return;
+        }
+    if (count == 1)
+        matmul_panels<Isa, 1, Isa::ROW_PANELS, false>(w, 0, rows, 1, false, room, out, stride);
+    else
+        matmul_panels<Isa, Isa::ROWS, Isa::PANELS, false>(w, 0, rows, count, pool, room, out,
+                                                          stride);
 }
 
 // R rows × WIDTH outputs from `lane` on.
