@@ -8,6 +8,7 @@
 
 #include <cstring>
 #include <type_traits>
+#include <utility>
 
 // What follows is compiled for this instruction set, and must not be called without it. No header
 // of the standard library may follow: its inline functions would be compiled for it too.

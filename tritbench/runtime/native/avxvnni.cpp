@@ -9,6 +9,7 @@
 
 #include <cstring>
 #include <type_traits>
+#include <utility>
 
 namespace tritbench {
 namespace {

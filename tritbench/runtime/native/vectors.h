@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstring>
+#include <utility>
 
 #include "kernels.h"
 
@@ -65,9 +66,24 @@ inline bool range(const float* values, int64_t count, float* low, float* high) {
     return none(infinite);
 }
 
+using Levels = uint8_t __attribute__((vector_size(WIDTH)));
+
+// The low byte of each.
+template <size_t... I>
+inline Levels narrow(Ints values, std::index_sequence<I...>) {
+#if __has_builtin(__builtin_shufflevector)
+    // Without AVX-512, GCC converts 256 bits element by element.
+    if constexpr (WIDTH == 8) {
+        uint8_t bytes __attribute__((vector_size(4 * WIDTH)));
+        std::memcpy(&bytes, &values, sizeof bytes);
+        return __builtin_shufflevector(bytes, bytes, 4 * I...);
+    }
+#endif
+    return __builtin_convertvector(values, Levels);
+}
+
 inline void quantize(const float* values, int64_t count, float inverse, int32_t zero,
                      uint8_t* out) {
-    using Bytes = uint8_t __attribute__((vector_size(WIDTH)));
     const auto quantized = [&](Floats v) {
         // Adding 1.5 × 2^23 leaves the nearest integer, ties to even, in the low bits.
         v *= inverse;
@@ -79,7 +95,7 @@ inline void quantize(const float* values, int64_t count, float inverse, int32_t 
         q += zero - 0x4B400000;
         q = q < 255 ? q : Ints{} + 255;
         q = q > 0 ? q : Ints{};
-        return __builtin_convertvector(q, Bytes);
+        return narrow(q, std::make_index_sequence<WIDTH>());
     };
     int64_t i = 0;
     for (; i + WIDTH <= count; i += WIDTH) write(out + i, quantized(read<Floats>(values + i)));

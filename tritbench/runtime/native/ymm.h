@@ -6,6 +6,7 @@
 
 #include <cstring>
 #include <type_traits>
+#include <utility>
 
 namespace tritbench {
 constexpr int WIDTH = 8;
