@@ -129,22 +129,27 @@ def add_node(
 
 
 def to_json(graph: Graph) -> dict[str, Any]:
-    """Plain JSON, without the parameters' values; `from_json` is its inverse."""
+    """Plain JSON, without the parameters' values; `from_json` is its inverse.
+
+    A node without a name is called by its number.
+    """
     return {
         "inputs": {
             name: {"shape": list(value.shape), "dtype": value.dtype}
             for name, value in graph.inputs.items()
         },
-        "nodes": [_node_json(node) for node in graph.nodes],
+        "nodes": [_node_json(index, node) for index, node in enumerate(graph.nodes)],
         "output": graph.output,
     }
 
 
-def _node_json(node: Node) -> dict[str, Any]:
+def _node_json(index: int, node: Node) -> dict[str, Any]:
     inputs = list(node.inputs)
     while inputs and inputs[-1] is None:
         inputs.pop()
-    content: dict[str, Any] = {"name": node.name, "op": node.op, "inputs": inputs}
+    content: dict[str, Any] = {"op": node.op, "inputs": inputs}
+    if node.name != str(index):
+        content["name"] = node.name
     if attributes := OPS[node.op].shortest(node.attributes):
         content["attributes"] = attributes
     content |= {key: getattr(node, key) for key in ("module", "source") if getattr(node, key)}
@@ -184,7 +189,7 @@ def from_json(content: Any, parameters: Mapping[str, NDArray[Any]]) -> Graph:
 
 def _node(entry: Any, index: int) -> Node:
     where = f"node {index}"
-    _keys(entry, where, {"name", "op", "inputs"}, {"attributes", "module", "source"})
+    _keys(entry, where, {"op", "inputs"}, {"name", "attributes", "module", "source"})
     for key in ("name", "op", "module", "source"):
         if not isinstance(entry.get(key, ""), str) or len(entry.get(key, "")) > 1000:
             raise TritbenchError(f"{where}: {key} = {entry[key]!r:.80}, expected text")
@@ -194,10 +199,8 @@ def _node(entry: Any, index: int) -> Node:
     attributes = entry.get("attributes", {})
     if not isinstance(attributes, dict):
         raise TritbenchError(f"{where}: attributes {attributes!r:.80}, expected an object")
-    if not entry["name"]:
-        raise TritbenchError(f"{where}: has no name")
     return Node(
-        entry["name"],
+        entry.get("name", str(index)),
         entry["op"],
         tuple(names),
         attributes,

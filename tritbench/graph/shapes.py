@@ -15,7 +15,7 @@ Attributes = Mapping[str, Any]
 # From the shapes of the inputs (None where an optional one is missing) and the attributes.
 Rule = Callable[[Sequence[Any], Attributes], Shape]
 
-LARGEST = 2**40  # elements of a value for one image
+LARGEST = 2**28  # elements of a value for one image
 
 
 def count(shape: Shape) -> int:

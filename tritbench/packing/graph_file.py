@@ -1,0 +1,237 @@
+"""Version 2 of the .trit file: a graph. `artifact.py` reads and writes what all versions share.
+
+Each parameter of the graph is one array of its name (float32, float16 or int64), or packed:
+NAME.trits with NAME.scale (and NAME.negative_scale), or NAME.int8 with NAME.scale.
+"""
+
+import dataclasses
+import math
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tritbench.errors import TritbenchError
+from tritbench.graph.graph import Graph, from_json, to_json
+from tritbench.graph.passes import fold_batch_norm
+from tritbench.packing.codecs import CODECS
+from tritbench.packing.container import Arrays
+from tritbench.packing.entropy import check_expansion
+from tritbench.packing.weights import IntegerArray, PackedArray, TernaryArray
+
+MOST_SIZE = 2**31  # of one dimension of a weight
+
+
+@dataclass(frozen=True)
+class PackedGraph:
+    """A graph some of whose weights are packed.
+
+    Attributes:
+        graph: its parameters hold for each packed weight zeros in its shape, which take no memory.
+        weights: the packed ones, by name.
+    """
+
+    graph: Graph
+    weights: dict[str, PackedArray]
+
+    def dequantized(self) -> Graph:
+        """The graph with float weights."""
+        floats = {name: weight.dequantize() for name, weight in self.weights.items()}
+        return dataclasses.replace(self.graph, parameters=dict(self.graph.parameters) | floats)
+
+
+def pack_graph(graph: Graph, weights: Mapping[str, PackedArray]) -> PackedGraph:
+    """What inference runs: normalization folded into scales and biases, names as short as can be.
+
+    Args:
+        graph: captured.
+        weights: that are packed, by name; they may be those of a graph with normalization.
+    """
+    folded = fold_batch_norm(graph)
+    packed = {
+        name: _multiplied(weight, folded.gains[name]) if name in folded.gains else weight
+        for name, weight in weights.items()
+    }
+    parameters = dict(folded.scaled().parameters)
+    parameters |= {name: _zeros(weight.shape) for name, weight in packed.items()}
+    return PackedGraph(_short(dataclasses.replace(folded.graph, parameters=parameters)), packed)
+
+
+def _multiplied(weight: PackedArray, gain: NDArray[np.float64]) -> PackedArray:
+    """Each output times its gain."""
+    if isinstance(weight, IntegerArray):
+        return dataclasses.replace(weight, scale=(weight.scale * gain[:, None]).astype(np.float32))
+    scales = {
+        key: (scale * gain[:, None]).astype(np.float32)
+        for key in ("scale", "negative_scale")
+        if (scale := getattr(weight, key)) is not None
+    }
+    return dataclasses.replace(weight, **scales)
+
+
+def _zeros(shape: tuple[int, ...]) -> NDArray[Any]:
+    return np.broadcast_to(np.float32(0), shape)
+
+
+def _short(graph: Graph) -> Graph:
+    """Nodes named by their number, without where they come from."""
+    names = {node.name: str(index) for index, node in enumerate(graph.nodes)}
+    taken = set(names.values()) & ({*graph.inputs} | {*graph.parameters})
+    if taken:  # a parameter that is called like a number
+        names = {name: f"node {number}" for name, number in names.items()}
+    nodes = tuple(
+        dataclasses.replace(
+            node,
+            name=names[node.name],
+            inputs=tuple(None if n is None else names.get(n, n) for n in node.inputs),
+            module="",
+            source="",
+        )
+        for node in graph.nodes
+    )
+    return dataclasses.replace(graph, nodes=nodes, output=names[graph.output])
+
+
+def graph_arrays(
+    packed: PackedGraph, codec: str, half: Collection[str] = ()
+) -> tuple[Arrays, dict[str, Any]]:
+    """The arrays of a file, and the keys `graph` and `weights` of its metadata.
+
+    Args:
+        packed: what `pack_graph` made.
+        codec: a key of CODECS.
+        half: names of arrays to store as float16.
+
+    Raises:
+        TritbenchError: naming an array with a value that is not finite.
+    """
+    arrays: Arrays = {}
+    described: dict[str, Any] = {}
+    for name, array in packed.graph.parameters.items():
+        weight = packed.weights.get(name)
+        match weight:
+            case None:
+                arrays[name] = np.asarray(array)
+            case TernaryArray():
+                described[name] = {"shape": list(weight.shape)}
+                if weight.group_size != weight.trits.shape[1]:
+                    described[name]["group_size"] = weight.group_size
+                arrays[f"{name}.trits"] = CODECS[codec].pack(weight.trits)
+                arrays[f"{name}.scale"] = weight.scale
+                if weight.negative_scale is not None:
+                    arrays[f"{name}.negative_scale"] = weight.negative_scale
+            case IntegerArray():
+                described[name] = {"shape": list(weight.shape)}
+                arrays[f"{name}.int8"] = weight.values
+                arrays[f"{name}.scale"] = weight.scale
+    for name in half:
+        with np.errstate(over="ignore"):
+            arrays[name] = arrays[name].astype(np.float16)
+    for name, array in arrays.items():
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise TritbenchError(f"{name} holds NaN or infinity as {array.dtype}")
+    return arrays, {"graph": to_json(packed.graph), "weights": described}
+
+
+def read_graph(content: Mapping[str, Any], codec: str, stored: Arrays, size: int) -> PackedGraph:
+    """The graph in a file's metadata and arrays.
+
+    Args:
+        content: the metadata, with `graph` and `weights`.
+        codec: a key of CODECS.
+        stored: the file's arrays.
+        size: of the file, bytes.
+
+    Raises:
+        TritbenchError: naming what is wrong.
+    """
+    unread = dict(stored)
+    described = content["weights"]
+    if not isinstance(described, dict) or len(described) > 2**14:
+        raise TritbenchError("weights: expected an object")
+    shapes = {name: _shape(name, about) for name, about in described.items()}
+    check_expansion(sum(math.prod(shape) for shape in shapes.values()), size)
+    packed = {
+        name: _take_packed(name, shapes[name], about, codec, unread)
+        for name, about in described.items()
+    }
+    parameters: dict[str, NDArray[Any]] = {n: _zeros(shape) for n, shape in shapes.items()}
+    for name, array in unread.items():
+        if name in parameters or array.dtype not in (np.float32, np.float16, np.int64):
+            raise TritbenchError(f"{name} is {array.dtype}, expected float32, float16 or int64")
+        _require_finite(name, array)
+        parameters[name] = array if array.dtype == np.int64 else array.astype(np.float32)
+    graph = from_json(content["graph"], parameters)
+    _require_indices(graph)
+    return PackedGraph(graph, packed)
+
+
+def _shape(name: str, about: Any) -> tuple[int, ...]:
+    allowed = {"shape", "group_size"}
+    if not isinstance(about, dict) or not {"shape"} <= set(about) <= allowed:
+        raise TritbenchError(f"weights.{name:.80}: expected shape and group_size")
+    shape = about["shape"]
+    plain = isinstance(shape, list) and 2 <= len(shape) <= 4
+    if not plain or not all(type(n) is int and 1 <= n <= MOST_SIZE for n in shape):
+        raise TritbenchError(f"weights.{name:.80}.shape = {shape!r:.80}: expected 2 to 4 sizes")
+    return tuple(shape)
+
+
+def _take_packed(
+    name: str, shape: tuple[int, ...], about: Mapping[str, Any], codec: str, unread: Arrays
+) -> PackedArray:
+    rows, columns = shape[0], math.prod(shape[1:])
+    values = unread.pop(f"{name}.int8", None)
+    if values is not None:
+        if values.dtype != np.int8 or values.shape != (rows, columns) or "group_size" in about:
+            raise TritbenchError(f"{name}.int8 is not int8 {[rows, columns]}")
+        scale = _take_scale(f"{name}.scale", [(rows, 1)], unread)
+        if (values == -128).any():
+            raise TritbenchError(f"{name}.int8 holds -128, expected -127 to 127")
+        return IntegerArray(values, scale, shape)
+    group_size = about.get("group_size", columns)
+    if type(group_size) is not int or not 1 <= group_size <= columns:
+        raise TritbenchError(f"weights.{name:.80}.group_size = {group_size!r:.80}")
+    groups = -(-columns // group_size)
+    allowed = [(rows, groups), (1, groups)]
+    scale = _take_scale(f"{name}.scale", allowed, unread)
+    negative = None
+    if f"{name}.negative_scale" in unread:
+        negative = _take_scale(f"{name}.negative_scale", [scale.shape], unread)
+    packed = unread.pop(f"{name}.trits", None)
+    if packed is None:
+        raise TritbenchError(f"{name}.trits is missing")
+    try:
+        trits = CODECS[codec].unpack(packed, rows, columns)
+    except TritbenchError as error:
+        raise TritbenchError(f"{name}.trits: {error}") from None
+    return TernaryArray(trits, scale, group_size, shape, negative)
+
+
+def _take_scale(name: str, allowed: list[Any], unread: Arrays) -> NDArray[np.float32]:
+    array = unread.pop(name, None)
+    if array is None:
+        raise TritbenchError(f"{name} is missing")
+    if array.dtype.kind != "f" or array.shape not in allowed:
+        expected = " or ".join(str(list(shape)) for shape in allowed)
+        raise TritbenchError(f"{name} is {array.dtype} {list(array.shape)}, expected {expected}")
+    _require_finite(name, array)
+    return array.astype(np.float32)
+
+
+def _require_finite(name: str, array: NDArray[Any]) -> None:
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise TritbenchError(f"{name} holds NaN or infinity")
+
+
+def _require_indices(graph: Graph) -> None:
+    """Indices in a file lie within what they index."""
+    shapes = graph.shapes()
+    for node in graph.nodes:
+        if node.op == "index_select" and node.inputs[1] in graph.parameters:
+            index = graph.parameters[str(node.inputs[1])]
+            size = shapes[str(node.inputs[0])][node.attributes["dim"]]
+            if index.dtype != np.int64 or index.min() < 0 or index.max() >= size:
+                raise TritbenchError(f"{node.inputs[1]} has an index beyond {size}")

@@ -1,0 +1,62 @@
+"""Weights of a graph as a file holds them: trits or 8-bit integers with scales. NumPy alone."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class TernaryArray:
+    """`scale × trits`, in any shape [out, ...].
+
+    Attributes:
+        trits: int8 [out, inputs] in {-1, 0, +1}.
+        scale: float32 [rows, groups]; rows is 1 (all outputs share them) or `out`.
+        group_size: inputs that share a scale; the last group may be shorter.
+        shape: of the weight.
+        negative_scale: of the trits -1, where they have their own (TTQ).
+    """
+
+    trits: NDArray[np.int8]
+    scale: Floats
+    group_size: int
+    shape: tuple[int, ...]
+    negative_scale: Floats | None = None
+
+    def dequantize(self) -> Floats:
+        """float32 in the weight's shape."""
+        scale = self._spread(self.scale)
+        if self.negative_scale is not None:
+            scale = np.where(self.trits < 0, self._spread(self.negative_scale), scale)
+        return (self.trits * scale).astype(np.float32, copy=False).reshape(self.shape)
+
+    def _spread(self, scale: Floats) -> Floats:
+        """A scale for each weight, [rows, inputs]."""
+        if scale.shape[1] == 1:
+            return scale
+        return scale.repeat(self.group_size, 1)[:, : self.trits.shape[1]]
+
+
+@dataclass(frozen=True)
+class IntegerArray:
+    """`scale × values`, symmetric 8-bit integers with a scale for each output.
+
+    Attributes:
+        values: int8 [out, inputs] in [-127, 127].
+        scale: float32 [out, 1].
+        shape: of the weight.
+    """
+
+    values: NDArray[np.int8]
+    scale: Floats
+    shape: tuple[int, ...]
+
+    def dequantize(self) -> Floats:
+        """float32 in the weight's shape."""
+        return (self.values * self.scale).astype(np.float32, copy=False).reshape(self.shape)
+
+
+PackedArray = TernaryArray | IntegerArray
