@@ -7,9 +7,9 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from graph_networks import networks
 from torch import nn
 
-from tests.graph_networks import networks
 from tritbench.errors import TritbenchError
 from tritbench.graph import OPS, capture, from_json, run, to_json
 from tritbench.graph.onnx import onnx_model

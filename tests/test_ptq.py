@@ -56,7 +56,9 @@ def linear(outputs=6, width=24, seed=0):
 
 
 def layer_of(module, inputs, float_inputs=None, predictions=None):
-    return Layer(module, inputs, inputs if float_inputs is None else float_inputs, predictions)
+    made = Layer.of_module(module, inputs, inputs if float_inputs is None else float_inputs)
+    made.predictions = predictions
+    return made
 
 
 def error(layer, ternary):

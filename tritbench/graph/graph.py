@@ -81,12 +81,24 @@ class Graph:
         )
 
     def weights(self) -> dict[str, Node]:
-        """Parameters that can become ternary, by name, each with the first node that uses it."""
+        """Parameters that can become ternary, by name, each with the first node that uses it.
+
+        They are weights of `linear`, `conv1d` and `conv2d`, and nothing else: an embedding that is
+        also the last layer's weight stays as it is.
+        """
         found: dict[str, Node] = {}
+        others = set()
         for node in self.nodes:
-            if node.op in ("linear", "conv1d", "conv2d") and node.inputs[1] in self.parameters:
-                found.setdefault(str(node.inputs[1]), node)
-        return found
+            for position, name in enumerate(node.inputs):
+                if position == 1 and node.op in ("linear", "conv1d", "conv2d"):
+                    found.setdefault(str(name), node)
+                else:
+                    others.add(name)
+        return {
+            name: node
+            for name, node in found.items()
+            if name in self.parameters and name not in others
+        }
 
 
 def add_node(

@@ -13,9 +13,9 @@ from tritbench.errors import TritbenchError
 from tritbench.graph.graph import Graph, Node
 from tritbench.graph.interpret import execute, last_uses, tensors
 from tritbench.params import PtqParams, QuantizeParams
-from tritbench.quantize.graph_layer import GraphLayer, Statistics
+from tritbench.quantize.layer import Geometry, Layer, Statistics
 from tritbench.quantize.ptq import METHODS, Method
-from tritbench.quantize.ternary import TernaryWeight, require_finite
+from tritbench.quantize.ternary import TernaryWeight, require_alive, require_finite
 
 Batches = list[Tensor]
 
@@ -121,25 +121,27 @@ class _Walk:
     ) -> TernaryWeight:
         """One weight, and the bias that goes with it."""
         weight = self.floats[name]
-        statistics = Statistics(node, tuple(weight.shape), inputs, float_inputs)
+        geometry = Geometry.of_node(node, tuple(weight.shape))
+        statistics = Statistics(geometry, inputs, float_inputs)
         bias_name = node.inputs[2]
         bias = self.floats[bias_name] if bias_name in self.floats else torch.zeros(len(weight))
         layers = [
-            GraphLayer(rows, start, statistics, group)
+            Layer(rows, start, statistics, group)
             for group, (rows, start) in enumerate(
                 zip(
-                    weight.flatten(1).chunk(statistics.groups),
-                    bias.chunk(statistics.groups),
+                    weight.flatten(1).chunk(geometry.groups),
+                    bias.chunk(geometry.groups),
                     strict=True,
                 )
             )
         ]
         ternary = _joined([self.method.quantize(layer, self.settings) for layer in layers])
+        require_alive(name, weight, ternary, self.settings)
         ternary = dataclasses.replace(ternary, trits=ternary.trits.reshape(weight.shape))
         dequantized = ternary.dequantize()
         self.parameters[name] = dequantized
         if self.ptq.bias_correction and bias_name in self.floats and self.uses[bias_name] == 1:
-            rows = dequantized.flatten(1).chunk(statistics.groups)
+            rows = dequantized.flatten(1).chunk(geometry.groups)
             self.parameters[bias_name] = torch.cat(
                 [layer.bias(part) for layer, part in zip(layers, rows, strict=True)]
             )

@@ -93,7 +93,7 @@ def _descent(layer: Layer, settings: QuantizeParams) -> TernaryWeight:
         candidates = _rounded(weight, hessian, plain, starts)
         candidates = _descended(weight, hessian, candidates, sweeps=3)
         (best,) = _descended(weight, hessian, [_best(weight, hessian, candidates)], sweeps=20)
-    if layer.predictions is not None and isinstance(layer.module, nn.Linear):
+    if layer.predictions is not None:
         bias = layer.bias(best.dequantize())
         best = descend_on_predictions(layer.inputs, best, bias, layer.predictions)
     return best
@@ -162,12 +162,10 @@ def quantize_ptq(
             dense = position, inputs
         last = position == len(model) - 1
         module = layers[str(position)]
-        layer = Layer(
-            weight_layers(float_model)[str(position)],
-            inputs,
-            float_inputs,
-            predictions if last else None,
-        )
+        float_module = weight_layers(float_model)[str(position)]
+        layer = Layer.of_module(float_module, inputs, float_inputs)
+        if last and isinstance(module, nn.Linear):
+            layer.predictions = predictions
         ternary = method.quantize(layer, settings)
         require_alive(str(position), layer.weight, ternary, settings)
         ternary = dataclasses.replace(ternary, trits=ternary.trits.reshape(module.weight.shape))
@@ -202,7 +200,7 @@ def search_layer(
     """
     module = weight_layers(model)[str(position)]
     inputs = _run(_part(model, 0, position), images)
-    ternary = _descent(Layer(module, inputs, inputs), settings)
+    ternary = _descent(Layer.of_module(module, inputs, inputs), settings)
     return dataclasses.replace(ternary, trits=ternary.trits.reshape(module.weight.shape))
 
 
