@@ -5,7 +5,8 @@ docs/format.md specifies it.
 
 import hashlib
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +18,15 @@ from tritbench.files import read_bytes, write_atomic
 from tritbench.packing.codecs import CODECS, Codec
 from tritbench.packing.container import Arrays, parse_json, read_container, write_container
 from tritbench.packing.entropy import check_expansion
-from tritbench.packing.network import Network, PackedLayer
-from tritbench.packing.schema import FORMAT_VERSION, check_about
+from tritbench.packing.graph_file import graph_arrays, read_graph
+from tritbench.packing.network import GraphNetwork, Network, Normalization, PackedLayer
+from tritbench.packing.schema import (
+    FORMAT_VERSION,
+    GRAPH_VERSION,
+    check_about,
+    check_graph_about,
+)
+from tritbench.packing.weights import PackedGraph
 from tritbench.shapes import InputSpec, Layer, check_chain, row_length
 
 if TYPE_CHECKING:
@@ -89,6 +97,41 @@ def trit_bytes(
         "input": {"shape": spec.shape, "mean": _float32(spec.mean), "std": _float32(spec.std)},
         "classes": classes,
     }
+    return _file(arrays, about, provenance)
+
+
+def graph_trit_bytes(
+    packed: PackedGraph,
+    normalization: Normalization | None,
+    classes: list[str],
+    provenance: Mapping[str, Any],
+    codec: str = "base3",
+    half: Collection[str] = (),
+) -> bytes:
+    """A .trit file of version 2: what `load_graph` reads.
+
+    Args:
+        packed: what `pack_graph` made.
+        normalization: of uint8 images; none where the network takes its input as it is.
+        classes: one name for each logit.
+        provenance: plain JSON; objects in it become digests where the file is small.
+        codec: a key of CODECS.
+        half: names of arrays to store as float16.
+
+    Raises:
+        TritbenchError: naming an array with a value that is not finite.
+    """
+    arrays, described = graph_arrays(packed, codec, half)
+    about: dict[str, Any] = {"format_version": GRAPH_VERSION, "codec": codec, **described}
+    if normalization is not None:
+        about["normalization"] = {
+            k: [_float32(n) for n in v] for k, v in vars(normalization).items()
+        }
+    about["classes"] = classes
+    return _file(arrays, about, provenance)
+
+
+def _file(arrays: Arrays, about: dict[str, Any], provenance: Mapping[str, Any]) -> bytes:
     budget = PROVENANCE_SHARE * sum(array.nbytes for array in arrays.values())
     whole = len(_json(_json(provenance))) <= budget
     about["provenance"] = provenance if whole else {k: _digest(v) for k, v in provenance.items()}
@@ -96,7 +139,7 @@ def trit_bytes(
 
 
 def load_trit(path: Path) -> Network:
-    """Read a .trit file and check every shape, code and range.
+    """Read a .trit file of version 1 and check every shape, code and range.
 
     Raises:
         TritbenchError: one line naming the file and what is wrong with it.
@@ -104,29 +147,87 @@ def load_trit(path: Path) -> Network:
     return read_trit(read_bytes(path), str(path))
 
 
-def read_trit(data: bytes, name: str) -> Network:
-    """The network in the bytes of a .trit file; `name` stands in errors.
+def load_graph(path: Path) -> GraphNetwork:
+    """Read a .trit file of version 2 and check every name, shape, code and range.
 
     Raises:
         TritbenchError: one line naming the file and what is wrong with it.
     """
-    try:
+    return read_graph_trit(read_bytes(path), str(path))
+
+
+def holds_graph(path: Path) -> bool:
+    """Whether a .trit file is of version 2; its content is not checked.
+
+    Raises:
+        TritbenchError: where there is no such file, or it is no container.
+    """
+    with _named(str(path)):
+        return _about(read_bytes(path))[1].get("format_version") == GRAPH_VERSION
+
+
+def read_trit(data: bytes, name: str) -> Network:
+    """The network in the bytes of a .trit file of version 1; `name` stands in errors.
+
+    Raises:
+        TritbenchError: one line naming the file and what is wrong with it.
+    """
+    with _named(name):
         return _read(data)
+
+
+def read_graph_trit(data: bytes, name: str) -> GraphNetwork:
+    """The network in the bytes of a .trit file of version 2; `name` stands in errors.
+
+    Raises:
+        TritbenchError: one line naming the file and what is wrong with it.
+    """
+    with _named(name):
+        stored, content = _about(data)
+        check_graph_about(content)
+        packed = read_graph(content, content["codec"], stored, len(data))
+        outputs = packed.graph.shapes()[packed.graph.output][-1]
+        if len(content["classes"]) != outputs:
+            found = len(content["classes"])
+            raise TritbenchError(f"{found} classes, expected {outputs}, the network's outputs")
+        normalization = None
+        if (given := content.get("normalization")) is not None:
+            normalization = Normalization(tuple(given["mean"]), tuple(given["std"]))
+            normalization.check(packed.graph)
+        return GraphNetwork(
+            packed,
+            normalization,
+            content["classes"],
+            content["codec"],
+            content["provenance"],
+            stored,
+        )
+
+
+@contextmanager
+def _named(name: str) -> Iterator[None]:
+    try:
+        yield
     except TritbenchError as error:
+        if str(error).startswith(name):
+            raise
         # The file chose some of these characters.
         reason = "".join(c if c.isprintable() else "?" for c in str(error)[:400])
         raise TritbenchError(f"{name}: not a valid .trit file: {reason}") from None
 
 
-def _read(data: bytes) -> Network:
+def _about(data: bytes) -> tuple[Arrays, dict[str, Any]]:
+    """The arrays and the metadata of a file."""
     stored, metadata = read_container(data)
     if set(metadata) != {KEY}:
         raise TritbenchError(f"metadata {sorted(metadata)}, expected {KEY} alone")
-    content = parse_json(metadata[KEY], f"metadata {KEY}")
+    return stored, parse_json(metadata[KEY], f"metadata {KEY}")
+
+
+def _read(data: bytes) -> Network:
+    stored, content = _about(data)
     check_about(content)
-    codec = CODECS.get(content["codec"])
-    if codec is None:
-        raise TritbenchError(f"codec {content['codec']!r}, expected one of {', '.join(CODECS)}")
+    codec = CODECS[content["codec"]]
     described: list[Layer] = content["layers"]
     weights = sum(layer["out"] * row_length(layer) for layer in described if "in" in layer)
     check_expansion(weights, len(data))
@@ -160,7 +261,7 @@ def _floats(index: int, layer: Layer, unread: Arrays) -> Arrays:
     for key, allowed in shapes.items():
         name = f"layers.{index}.{key}"
         array = _take(unread, name)
-        if array.dtype == np.uint8 or array.shape not in allowed:
+        if array.dtype.kind != "f" or array.shape not in allowed:
             expected = " or ".join(str(list(shape)) for shape in allowed)
             raise TritbenchError(
                 f"{name} is {array.dtype} {list(array.shape)}, expected floats {expected}"

@@ -16,10 +16,13 @@ from numpy.typing import NDArray
 from tritbench.errors import TritbenchError
 
 MAX_HEADER = 2**20  # bytes
+MOST_DIMENSIONS = 8
 _DTYPES: dict[str, np.dtype[Any]] = {
+    "I64": np.dtype("<i8"),
     "F32": np.dtype("<f4"),
     "F16": np.dtype("<f2"),
     "U8": np.dtype("u1"),
+    "I8": np.dtype("i1"),
 }
 _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 
@@ -27,7 +30,7 @@ Arrays = dict[str, NDArray[Any]]
 
 
 def write_container(arrays: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) -> bytes:
-    """The bytes of a file; arrays (float32, float16, uint8) of large items come first.
+    """The bytes of a file; arrays of large items come first.
 
     >>> read_container(write_container({"a": np.zeros(2, np.uint8)}, {"by": "me"}))
     ({'a': array([0, 0], dtype=uint8)}, {'by': 'me'})
@@ -115,8 +118,10 @@ def _span(name: str, entry: Any) -> tuple[int, int, str, tuple[int, ...]]:
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(dtype, str) or dtype not in _DTYPES:
         raise TritbenchError(f"{name}: dtype {dtype!r}, expected one of {', '.join(_DTYPES)}")
-    if not _counts(shape) or not 1 <= len(shape) <= 4 or 0 in shape:
-        raise TritbenchError(f"{name}: shape {shape!r}, expected 1 to 4 positive integers")
+    if not _counts(shape) or not 1 <= len(shape) <= MOST_DIMENSIONS or 0 in shape:
+        raise TritbenchError(
+            f"{name}: shape {shape!r}, expected 1 to {MOST_DIMENSIONS} positive integers"
+        )
     if not _counts(offsets) or len(offsets) != 2:
         raise TritbenchError(f"{name}: data_offsets {offsets!r}, expected two integers")
     begin, end = offsets

@@ -7,7 +7,6 @@ NAME.trits with NAME.scale (and NAME.negative_scale), or NAME.int8 with NAME.sca
 import dataclasses
 import math
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,27 +18,9 @@ from tritbench.graph.passes import fold_batch_norm
 from tritbench.packing.codecs import CODECS
 from tritbench.packing.container import Arrays
 from tritbench.packing.entropy import check_expansion
-from tritbench.packing.weights import IntegerArray, PackedArray, TernaryArray
+from tritbench.packing.weights import IntegerArray, PackedArray, PackedGraph, TernaryArray
 
 MOST_SIZE = 2**31  # of one dimension of a weight
-
-
-@dataclass(frozen=True)
-class PackedGraph:
-    """A graph some of whose weights are packed.
-
-    Attributes:
-        graph: its parameters hold for each packed weight zeros in its shape, which take no memory.
-        weights: the packed ones, by name.
-    """
-
-    graph: Graph
-    weights: dict[str, PackedArray]
-
-    def dequantized(self) -> Graph:
-        """The graph with float weights."""
-        floats = {name: weight.dequantize() for name, weight in self.weights.items()}
-        return dataclasses.replace(self.graph, parameters=dict(self.graph.parameters) | floats)
 
 
 def pack_graph(graph: Graph, weights: Mapping[str, PackedArray]) -> PackedGraph:

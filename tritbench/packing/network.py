@@ -5,6 +5,9 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from tritbench.errors import TritbenchError
+from tritbench.graph.graph import Graph
+from tritbench.packing.weights import PackedGraph
 from tritbench.shapes import InputSpec
 
 
@@ -40,6 +43,49 @@ class Network:
 
     layers: list[PackedLayer]
     input: InputSpec
+    classes: list[str]
+    codec: str
+    provenance: dict[str, Any]
+    stored: dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Normalization:
+    """x = (pixel / 255 - mean) / std for each channel of uint8 images [n, channels, ...]."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def check(self, graph: Graph) -> None:
+        """Refuse another number of channels than the graph's one input has.
+
+        Raises:
+            TritbenchError: naming both.
+        """
+        ((name, value),) = graph.inputs.items() if len(graph.inputs) == 1 else ((None, None),)
+        channels = None if value is None or len(value.shape) < 2 else value.shape[1]
+        if not len(self.mean) == len(self.std) == channels:
+            raise TritbenchError(
+                f"normalization of {len(self.mean)} and {len(self.std)} channels, expected "
+                f"{channels}, those of the input {name}"
+            )
+
+
+@dataclass(frozen=True)
+class GraphNetwork:
+    """What a .trit file of version 2 holds.
+
+    Attributes:
+        packed: the graph, and its packed weights.
+        normalization: of uint8 images; none where the graph takes its input as it is.
+        classes: one name for each logit.
+        codec: how trits are stored.
+        provenance: of the run that made it.
+        stored: the file's arrays as they are stored, by name.
+    """
+
+    packed: PackedGraph
+    normalization: Normalization | None
     classes: list[str]
     codec: str
     provenance: dict[str, Any]

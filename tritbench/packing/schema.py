@@ -4,13 +4,25 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from tritbench.errors import TritbenchError
+from tritbench.packing.codecs import CODECS
 from tritbench.shapes import LARGEST, check_chain, row_length
 
 FORMAT_VERSION = 1
+GRAPH_VERSION = 2
 MOST_LAYERS = 4096
 
 # Takes the key, dotted, and its value, which is what JSON has; refuses another than it is for.
 Check = Callable[[str, Any], None]
+
+
+def require_codec(name: str) -> None:
+    """Refuse a codec that is not there.
+
+    Raises:
+        TritbenchError: naming it.
+    """
+    if name not in CODECS:
+        raise TritbenchError(f"codec {name!r}, expected one of {', '.join(CODECS)}")
 
 
 def check_about(content: dict[str, Any]) -> None:
@@ -25,6 +37,7 @@ def check_about(content: dict[str, Any]) -> None:
     for key, check in _ABOUT.items():
         _field("", content, key, check)
     _no_more("", content, ["format_version", *_ABOUT])
+    require_codec(content["codec"])
     layers = content["layers"]
     for layer in layers:
         if layer["type"] in ("linear", "conv2d"):
@@ -145,3 +158,30 @@ _ABOUT: dict[str, Check] = {
     "classes": _list(_text(1000), 1, LARGEST),
     "provenance": _object,
 }
+_GRAPH_ABOUT: dict[str, Check] = {
+    "codec": _text(100),
+    "graph": _object,
+    "weights": _object,
+    "classes": _list(_text(1000), 1, LARGEST),
+    "provenance": _object,
+}
+_NORMALIZATION = _mapping(
+    {"mean": _list(_number(-1e6, 1e6), 1, 1024), "std": _list(_number(1e-6, 1e6), 1, 1024)}
+)
+
+
+def check_graph_about(content: dict[str, Any]) -> None:
+    """Check the keys of version 2, but for what `graph` and `weights` hold.
+
+    Raises:
+        TritbenchError: naming the first key that is wrong, and what it should be.
+    """
+    version = content.get("format_version")
+    if version != GRAPH_VERSION:
+        raise TritbenchError(f"format version {version!r}, expected {GRAPH_VERSION}")
+    for key, check in _GRAPH_ABOUT.items():
+        _field("", content, key, check)
+    if "normalization" in content:
+        _NORMALIZATION("normalization", content["normalization"])
+    _no_more("", content, ["format_version", "normalization", *_GRAPH_ABOUT])
+    require_codec(content["codec"])

@@ -1,9 +1,12 @@
 """Weights of a graph as a file holds them: trits or 8-bit integers with scales. NumPy alone."""
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from tritbench.graph.graph import Graph
 
 Floats = NDArray[np.float32]
 
@@ -60,3 +63,21 @@ class IntegerArray:
 
 
 PackedArray = TernaryArray | IntegerArray
+
+
+@dataclass(frozen=True)
+class PackedGraph:
+    """A graph some of whose weights are packed.
+
+    Attributes:
+        graph: its parameters hold for each packed weight zeros in its shape, which take no memory.
+        weights: the packed ones, by name.
+    """
+
+    graph: Graph
+    weights: dict[str, PackedArray]
+
+    def dequantized(self) -> Graph:
+        """The graph with float weights."""
+        floats = {name: weight.dequantize() for name, weight in self.weights.items()}
+        return dataclasses.replace(self.graph, parameters=dict(self.graph.parameters) | floats)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from tritbench.errors import TritbenchError
 from tritbench.optional import explained
-from tritbench.packing import Network, PackedLayer, load_trit
+from tritbench.packing import Network, PackedLayer, holds_graph, load_graph, load_trit
 from tritbench.shapes import InputSpec
 
 # Whether the engine was built. It is imported at first use: one that is there and does not load, or
@@ -29,9 +29,10 @@ NOT_BUILT = (
 if TYPE_CHECKING:
     from tritbench.runtime.engine import EngineModel, Mode
     from tritbench.runtime.fallback import NumpyModel
+    from tritbench.runtime.graph_reference import GraphModel
     from tritbench.runtime.reference import Model as ReferenceModel
 
-    Model: TypeAlias = ReferenceModel | EngineModel | NumpyModel
+    Model: TypeAlias = ReferenceModel | GraphModel | EngineModel | NumpyModel
 
 __all__ = [
     "NATIVE",
@@ -49,7 +50,8 @@ def load(path: str | Path, threads: int = 1, isa: str = "auto", mode: "Mode" = "
 
     `model(images)` takes uint8 images [n, ...] (or floats in 0..1) and gives float32 logits
     [n, classes]. A .trit file runs on the native engine, or on its NumPy reference where the engine
-    was not built; a checkpoint runs in PyTorch. `model.engine` says which.
+    was not built; a checkpoint, and a .trit file that holds a graph, run in PyTorch. `model.engine`
+    says which.
 
     Args:
         path: the file.
@@ -64,6 +66,8 @@ def load(path: str | Path, threads: int = 1, isa: str = "auto", mode: "Mode" = "
     """
     path = Path(path)
     if path.suffix == ".trit":
+        if holds_graph(path):
+            return load_reference(path)
         try:
             return from_packed(load_trit(path), threads, isa, mode)
         except TritbenchError as error:
@@ -71,7 +75,7 @@ def load(path: str | Path, threads: int = 1, isa: str = "auto", mode: "Mode" = "
     return load_reference(path)
 
 
-def load_reference(path: str | Path) -> "ReferenceModel":
+def load_reference(path: str | Path) -> "ReferenceModel | GraphModel":
     """The model in a file, executed by PyTorch; ternary weights are dequantized to float32.
 
     Raises:
@@ -82,6 +86,10 @@ def load_reference(path: str | Path) -> "ReferenceModel":
         from tritbench.runtime.reference import from_checkpoint, from_network
     path = Path(path)
     match path.suffix:
+        case ".trit" if holds_graph(path):
+            from tritbench.runtime.graph_reference import from_graph
+
+            return from_graph(load_graph(path))
         case ".trit":
             return from_network(load_trit(path))
         case ".safetensors":

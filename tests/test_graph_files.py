@@ -1,0 +1,184 @@
+"""Graphs in .trit files: what was quantized comes back, and what cannot be is refused."""
+
+import contextlib
+import json
+
+import numpy as np
+import pytest
+import torch
+from graph_networks import networks
+
+from tritbench import runtime
+from tritbench.errors import TritbenchError
+from tritbench.graph import capture, run
+from tritbench.packing import (
+    Normalization,
+    graph_trit_bytes,
+    load_trit,
+    read_graph_trit,
+)
+from tritbench.packing.artifact import KEY
+from tritbench.packing.codecs import CODECS
+from tritbench.packing.container import read_container, write_container
+from tritbench.packing.graph_file import pack_graph
+from tritbench.packing.weights import IntegerArray
+from tritbench.params import PtqParams, QuantizeParams
+from tritbench.quantize.graph_ptq import quantize_graph
+
+NETWORKS = networks()
+PTQ = PtqParams(method="threshold", calibration={}, bias_correction=True, batchnorm=True)
+
+
+def quantized(name, granularity="channel"):
+    module, example = NETWORKS[name]
+    settings = QuantizeParams(
+        threshold=0.7, reference="absmean", granularity=granularity, backend="native"
+    )
+    return quantize_graph(capture(module, example), [torch.cat([example] * 2)], settings, PTQ)
+
+
+def classes(graph):
+    return [str(index) for index in range(graph.shapes()[graph.output][-1])]
+
+
+def file(name="residual", granularity="channel", codec="base3", normalization=None, **weights):
+    found = quantized(name, granularity)
+    packed = pack_graph(found.graph, found.packed() | weights)
+    return graph_trit_bytes(packed, normalization, classes(found.graph), {"seed": 0}, codec), found
+
+
+@pytest.mark.parametrize("name", ["residual", "squeeze_shuffle", "tokens", "signals", "attention"])
+@pytest.mark.parametrize("codec", CODECS)
+def test_a_graph_comes_back_from_its_file_with_the_same_results(tmp_path, name, codec):
+    data, found = file(name, codec=codec)
+    path = tmp_path / "it.trit"
+    path.write_bytes(data)
+    model = runtime.load(path)
+    example = NETWORKS[name][1]
+    expected = run(found.graph, example)
+    torch.testing.assert_close(model(example), expected, rtol=1e-4, atol=1e-4)
+    assert isinstance(model(example.numpy()), np.ndarray)
+    assert file(name, codec=codec)[0] == data
+
+
+@pytest.mark.parametrize("granularity", ["tensor", "group:5"])
+def test_scales_are_kept_as_they_are_grouped(granularity):
+    data, found = file("residual", granularity)
+    network = read_graph_trit(data, "it")
+    example = NETWORKS["residual"][1]
+    torch.testing.assert_close(
+        run(network.packed.dequantized(), example), run(found.graph, example), rtol=1e-4, atol=1e-4
+    )
+
+
+def test_eight_bit_weights_stand_beside_ternary_ones():
+    found = quantized("residual")
+    weight = found.graph.parameters["head.weight"]
+    scale = (np.abs(weight).max(1, keepdims=True) / 127).astype(np.float32)
+    values = np.rint(weight / scale).astype(np.int8)
+    kept = {"head.weight": IntegerArray(values, scale, weight.shape)}
+    network = read_graph_trit(file("residual", **kept)[0], "it")
+    example = NETWORKS["residual"][1]
+    difference = run(network.packed.dequantized(), example) - run(found.graph, example)
+    assert difference.abs().max() < 0.02
+
+
+def test_images_are_normalized_channel_by_channel(tmp_path):
+    normalization = Normalization((0.1, 0.2, 0.3), (0.5, 0.6, 0.7))
+    data, found = file("residual", normalization=normalization)
+    path = tmp_path / "it.trit"
+    path.write_bytes(data)
+    images = torch.randint(0, 256, (4, 3, 8, 8), dtype=torch.uint8)
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in vars(normalization).values())
+    expected = run(found.graph, (images / 255 - mean) / std)
+    torch.testing.assert_close(runtime.load(path)(images), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_file_holds_no_more_than_it_needs():
+    data, _ = file("residual")
+    arrays, metadata = read_container(data)
+    content = json.loads(metadata[KEY])
+    assert not any({"name", "module", "source"} & set(node) for node in content["graph"]["nodes"])
+    assert "norm.running_mean" not in arrays
+    assert len(data) < 4096
+
+
+def changed(data, change):
+    arrays, metadata = read_container(data)
+    arrays, content = dict(arrays), json.loads(metadata[KEY])
+    change(arrays, content)
+    return write_container(arrays, {KEY: json.dumps(content)})
+
+
+def put(*path, to):
+    def change(_, content):
+        inner = content
+        for key in path[:-1]:
+            inner = inner[key]
+        inner[path[-1]] = to
+
+    return change
+
+
+def array(name, value):
+    def change(arrays, _):
+        arrays[name] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (put("format_version", to=3), "format version 3, expected 2"),
+        (put("codec", to="zip"), "codec 'zip', expected one of"),
+        (put("classes", to=["a"]), "1 classes, expected 5"),
+        (put("graph", to=[]), "graph"),
+        (put("graph", "nodes", 0, "op", to="shell"), "unknown operation 'shell'"),
+        (put("graph", "output", to="99"), "no node has that name"),
+        (put("weights", "conv.weight", "shape", to=[4, 2**40]), "expected 2 to 4 sizes"),
+        (put("weights", "conv.weight", "shape", to=[2**30, 2**20]), "trits in .* bytes"),
+        (put("weights", "conv.weight", "group_size", to=0), "group_size = 0"),
+        (put("weights", "other", to={"shape": [1, 1]}), r"other\.scale is missing"),
+        (put("extra", to=1), "extra is no key of the format"),
+        (put("normalization", to={"mean": [0.5], "std": [1.0]}), "expected 3, those of the input"),
+        (array("conv.bias", np.full(4, np.nan, np.float32)), "conv.bias holds NaN"),
+        (array("conv.bias", np.zeros(3, np.float32)), "do not fit"),
+        (array("conv.weight.scale", np.zeros((3, 1), np.float32)), r"scale is float32 \[3, 1\]"),
+        (array("conv.weight.trits", np.full((4, 6), 255, np.uint8)), r"conv\.weight\.trits"),
+        (array("more", np.zeros(2, np.float32)), "no node uses the parameter 'more'"),
+    ],
+)
+def test_a_file_that_cannot_be_is_refused_in_one_line(change, message):
+    data = changed(file("residual")[0], change)
+    with pytest.raises(TritbenchError, match=message) as caught:
+        read_graph_trit(data, "it.trit")
+    assert str(caught.value).startswith("it.trit: not a valid .trit file: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_indices_of_a_file_lie_within_what_they_index():
+    graph = capture(*NETWORKS["moves"])
+    name = next(n for n, a in graph.parameters.items() if a.dtype == np.int64)
+    data = graph_trit_bytes(pack_graph(graph, {}), None, classes(graph), {})
+    wrong = changed(data, array(name, np.array([0, 3])))
+    with pytest.raises(TritbenchError, match="has an index beyond 3"):
+        read_graph_trit(wrong, "it")
+
+
+def test_bytes_that_were_changed_anywhere_are_read_or_refused():
+    data = file("residual")[0]
+    rng = np.random.default_rng(0)
+    for _ in range(3000):
+        mutated = bytearray(data)
+        for _ in range(rng.integers(1, 4)):
+            mutated[rng.integers(len(mutated))] = rng.integers(256)
+        with contextlib.suppress(TritbenchError):
+            read_graph_trit(bytes(mutated[: rng.integers(1, len(mutated) + 1)]), "it")
+
+
+def test_what_wants_a_chain_says_that_a_file_holds_a_graph(tmp_path):
+    path = tmp_path / "it.trit"
+    path.write_bytes(file("residual")[0])
+    with pytest.raises(TritbenchError, match="format version 2, expected 1"):
+        load_trit(path)

@@ -1,0 +1,59 @@
+"""The PyTorch reference of graphs: weights dequantized once, then the graph node by node."""
+
+from dataclasses import dataclass
+from typing import Any, overload
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tritbench.graph.graph import Graph
+from tritbench.graph.interpret import run
+from tritbench.packing import GraphNetwork, Normalization
+from tritbench.runtime.reference import ENGINE
+
+
+@dataclass(frozen=True)
+class GraphModel:
+    """Calling it with a batch gives float32 logits [n, classes].
+
+    Attributes:
+        graph: with float weights.
+        normalization: of uint8 images; none where the graph takes its input as it is.
+        classes: one name for each logit.
+        engine: what executes it, in words.
+    """
+
+    graph: Graph
+    normalization: Normalization | None
+    classes: list[str]
+    engine: str = ENGINE
+
+    @overload
+    def __call__(self, batch: Tensor) -> Tensor: ...
+    @overload
+    def __call__(self, batch: NDArray[Any]) -> NDArray[np.float32]: ...
+    def __call__(self, batch: Tensor | NDArray[Any]) -> Tensor | NDArray[np.float32]:
+        """Logits of the same kind as what comes in.
+
+        Args:
+            batch: as the graph takes it; where there is a normalization, uint8 images, or floats
+                in 0..1, [n, channels, ...].
+
+        Raises:
+            TritbenchError: for another shape or dtype, naming both.
+        """
+        if isinstance(batch, np.ndarray):
+            return self(torch.from_numpy(batch)).numpy()
+        if self.normalization is not None:
+            pixels = batch / 255 if batch.dtype == torch.uint8 else batch
+            wide = (-1, *(1,) * (batch.dim() - 2))
+            mean, std = (torch.tensor(v).view(wide) for v in vars(self.normalization).values())
+            batch = (pixels - mean) / std
+        return run(self.graph, batch)
+
+
+def from_graph(network: GraphNetwork) -> GraphModel:
+    """A packed graph, dequantized."""
+    return GraphModel(network.packed.dequantized(), network.normalization, network.classes)
