@@ -20,10 +20,10 @@ from tritbench.packing import (
 from tritbench.packing.artifact import KEY
 from tritbench.packing.codecs import CODECS
 from tritbench.packing.container import read_container, write_container
-from tritbench.packing.graph_file import pack_graph
+from tritbench.packing.graph_file import pack_graph, ternary_arrays
 from tritbench.packing.weights import IntegerArray
 from tritbench.params import PtqParams, QuantizeParams
-from tritbench.quantize.graph_ptq import quantize_graph
+from tritbench.quantize import quantize_graph
 
 NETWORKS = networks()
 PTQ = PtqParams(method="threshold", calibration={}, bias_correction=True, batchnorm=True)
@@ -43,7 +43,7 @@ def classes(graph):
 
 def file(name="residual", granularity="channel", codec="base3", normalization=None, **weights):
     found = quantized(name, granularity)
-    packed = pack_graph(found.graph, found.packed() | weights)
+    packed = pack_graph(found.graph, ternary_arrays(found.weights) | weights)
     return graph_trit_bytes(packed, normalization, classes(found.graph), {"seed": 0}, codec), found
 
 

@@ -11,8 +11,7 @@ from tritbench.errors import TritbenchError
 from tritbench.graph import capture, run
 from tritbench.models import InputSpec
 from tritbench.params import PtqParams, QuantizeParams
-from tritbench.quantize import quantize_ptq
-from tritbench.quantize.graph_ptq import quantize_graph
+from tritbench.quantize import quantize_graph, quantize_ptq
 from tritbench.quantize.layer import Geometry
 
 NETWORKS = networks()

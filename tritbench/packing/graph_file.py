@@ -7,7 +7,7 @@ NAME.trits with NAME.scale (and NAME.negative_scale), or NAME.int8 with NAME.sca
 import dataclasses
 import math
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,24 @@ from tritbench.packing.container import Arrays
 from tritbench.packing.entropy import check_expansion
 from tritbench.packing.weights import IntegerArray, PackedArray, PackedGraph, TernaryArray
 
+if TYPE_CHECKING:
+    from tritbench.quantize import TernaryWeight
+
 MOST_SIZE = 2**31  # of one dimension of a weight
+
+
+def ternary_arrays(weights: Mapping[str, "TernaryWeight"]) -> dict[str, PackedArray]:
+    """Quantized weights as a file holds them, by name."""
+    return {
+        name: TernaryArray(
+            weight.trits.flatten(1).numpy(),
+            weight.scale.numpy(),
+            weight.group_size,
+            tuple(weight.trits.shape),
+            None if weight.negative_scale is None else weight.negative_scale.numpy(),
+        )
+        for name, weight in weights.items()
+    }
 
 
 def pack_graph(graph: Graph, weights: Mapping[str, PackedArray]) -> PackedGraph:

@@ -3,6 +3,7 @@
 from tritbench.optional import explained
 
 with explained():
+    from tritbench.quantize.graph_ptq import QuantizedGraph, quantize_graph
     from tritbench.quantize.ptq import quantize_ptq
     from tritbench.quantize.qat import check_schedule, train_qat, train_ternary
     from tritbench.quantize.ternary import Quantized, TernaryWeight
@@ -10,8 +11,10 @@ with explained():
 
 __all__ = [
     "Quantized",
+    "QuantizedGraph",
     "TernaryWeight",
     "check_schedule",
+    "quantize_graph",
     "quantize_ptq",
     "quantize_to_trits",
     "train_qat",

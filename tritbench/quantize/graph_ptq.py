@@ -12,7 +12,6 @@ from torch import Tensor
 from tritbench.errors import TritbenchError
 from tritbench.graph.graph import Graph, Node
 from tritbench.graph.interpret import execute, last_uses, tensors
-from tritbench.packing.weights import TernaryArray
 from tritbench.params import PtqParams, QuantizeParams
 from tritbench.quantize.layer import Geometry, Layer, Statistics
 from tritbench.quantize.ptq import METHODS, Method
@@ -32,19 +31,6 @@ class QuantizedGraph:
 
     graph: Graph
     weights: dict[str, TernaryWeight]
-
-    def packed(self) -> dict[str, TernaryArray]:
-        """The weights as a file holds them."""
-        return {
-            name: TernaryArray(
-                weight.trits.flatten(1).numpy(),
-                weight.scale.numpy(),
-                weight.group_size,
-                tuple(weight.trits.shape),
-                None if weight.negative_scale is None else weight.negative_scale.numpy(),
-            )
-            for name, weight in self.weights.items()
-        }
 
 
 @torch.no_grad()

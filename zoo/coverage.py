@@ -1,0 +1,119 @@
+"""Every classification network of torchvision, from module to ternary file and back.
+
+`python -m zoo.coverage` writes benchmarks/coverage.csv: what capturing, PTQ by `threshold`, the
+`.trit` file and running it give on each, with random weights at the size that the network is for.
+"""
+
+import gc
+import io
+import time
+import warnings
+from collections.abc import Iterator
+from csv import DictWriter
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from tritbench.data._torchvision import torchvision_datasets
+from tritbench.errors import TritbenchError, reported
+from tritbench.files import write_atomic
+from tritbench.graph import run
+from tritbench.graph.torch_export import capture
+from tritbench.packing import graph_trit_bytes, read_graph_trit
+from tritbench.packing.graph_file import pack_graph, ternary_arrays
+from tritbench.params import PtqParams, QuantizeParams
+from tritbench.quantize import quantize_graph
+from tritbench.runtime.graph_reference import from_graph
+
+OUT = Path("benchmarks/coverage.csv")
+IMAGES = 4
+SIZES = {"inception_v3": 299}  # the others take 224
+# What torchvision's networks want so that they give one result, and start without minutes of scipy.
+SETTINGS = {
+    name: {"aux_logits": False, "init_weights": False} for name in ("googlenet", "inception_v3")
+}
+PTQ = PtqParams(method="threshold", calibration={}, bias_correction=True, batchnorm=True)
+QUANTIZE = QuantizeParams(
+    threshold=0.7, reference="absmean", granularity="channel", backend="native"
+)
+
+
+def main() -> None:
+    """Write a row for each network; those that fail have a reason instead of figures."""
+    warnings.filterwarnings("ignore")  # of torchvision about its own weights
+    rows = [cover(name, module, size) for name, module, size in tqdm(networks(), total=80)]
+    text = io.StringIO()
+    writer = DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_atomic(OUT, text.getvalue())
+    passed = sum(not row["reason"] for row in rows)
+    print(f"coverage: {OUT}: {passed} of {len(rows)} networks")
+
+
+def networks(names: list[str] | None = None) -> Iterator[tuple[str, nn.Module, int]]:
+    """Name, module with random weights, and image size; by default all of torchvision's."""
+    torchvision_datasets()
+    from torchvision import models
+
+    for name in names or models.list_models(module=models):
+        torch.manual_seed(0)
+        module = models.get_model(name, weights=None, **SETTINGS.get(name, {}))
+        yield name, module.eval(), SIZES.get(name, 224)
+
+
+@torch.no_grad()
+def cover(name: str, module: nn.Module, size: int) -> dict[str, Any]:
+    """One row: sizes, the greatest errors relative to the greatest output, and seconds in all.
+
+    `interpreter_error` is of the captured graph against the module, `reference_error` of the file,
+    read and run, against the graph with dequantized weights.
+    """
+    row: dict[str, Any] = {"network": name, "size": size}
+    row |= {"parameters": sum(parameter.numel() for parameter in module.parameters())}
+    start = time.perf_counter()
+    images = torch.randn(IMAGES, 3, size, size, generator=torch.Generator().manual_seed(0))
+    figures = dict.fromkeys(
+        (
+            *("products", "operations", "kinds", "weights", "file_bytes", "bits_per_weight"),
+            *("interpreter_error", "reference_error"),
+        )
+    )
+    reason = ""
+    try:
+        graph = capture(module, images)
+        figures["products"] = graph.products()
+        figures["operations"] = len(graph.nodes)
+        figures["kinds"] = len({node.op for node in graph.nodes})
+        figures["interpreter_error"] = error(run(graph, images), module(images))
+        quantized = quantize_graph(graph, [images], QUANTIZE, PTQ)
+        weights = ternary_arrays(quantized.weights)
+        packed = pack_graph(quantized.graph, weights)
+        classes = [str(index) for index in range(graph.shapes()[graph.output][-1])]
+        data = graph_trit_bytes(packed, None, classes, {})
+        network = read_graph_trit(data, f"{name}.trit")
+        count = sum(weight.trits.numel() for weight in quantized.weights.values())
+        figures["weights"] = count
+        figures["file_bytes"] = len(data)
+        stored = [a.nbytes for n, a in network.stored.items() if n.endswith((".trits", ".scale"))]
+        figures["bits_per_weight"] = f"{8 * sum(stored) / count:.3f}"
+        expected = run(quantized.graph, images)
+        figures["reference_error"] = error(from_graph(network)(images), expected)
+    except TritbenchError as problem:
+        reason = str(problem)
+    gc.collect()
+    seconds = f"{time.perf_counter() - start:.1f}"
+    return row | figures | {"seconds": seconds, "reason": reason}
+
+
+def error(found: Tensor, expected: Tensor) -> str:
+    """The greatest difference, relative to the greatest output."""
+    return f"{float((found - expected).abs().max() / expected.abs().max()):.1e}"
+
+
+if __name__ == "__main__":
+    with reported("coverage"):
+        main()
