@@ -9,6 +9,7 @@ import torch
 from graph_networks import networks
 
 from tritbench import runtime
+from tritbench.commands import inspect
 from tritbench.errors import TritbenchError
 from tritbench.graph import capture, run
 from tritbench.packing import (
@@ -182,3 +183,27 @@ def test_what_wants_a_chain_says_that_a_file_holds_a_graph(tmp_path):
     path.write_bytes(file("residual")[0])
     with pytest.raises(TritbenchError, match="format version 2, expected 1"):
         load_trit(path)
+
+
+def test_inspect_shows_operations_weights_and_products(tmp_path, capsys):
+    path = tmp_path / "it.trit"
+    path.write_bytes(file("residual")[0])
+    inspect.run(path, as_json=True)
+    facts = json.loads(capsys.readouterr().out)
+    first = facts["operations"][1]
+    assert (first["operation"], first["weight"], first["kind"]) == (
+        "conv2d",
+        "conv.weight",
+        "ternary",
+    )
+    assert first["products"] == 4 * 8 * 8 * 27
+    assert facts["inputs"] == {"x": ["n", 3, 8, 8]}
+    inspect.run(path, as_json=False)
+    assert "down.weight" in capsys.readouterr().out
+
+
+def test_what_takes_no_images_is_not_given_pictures(tmp_path):
+    path = tmp_path / "it.trit"
+    path.write_bytes(file("tokens")[0])
+    with pytest.raises(TritbenchError, match=r"takes \[-1, 8\] as it is, expected pixels"):
+        runtime.load(path).input  # noqa: B018

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from tritbench.commands.inspect_graph import describe_graph, graph_table
 from tritbench.errors import printable
-from tritbench.packing import Network, load_trit
+from tritbench.packing import Network, holds_graph, load_graph, load_trit
 from tritbench.packing.entropy import entropy
 from tritbench.packing.t81 import LIMB_BYTES, LIMB_TRITS
 
@@ -27,6 +28,10 @@ def run(path: Path, as_json: bool) -> None:
         from tritbench.models import load_checkpoint
 
         facts = describe_checkpoint(load_checkpoint(path), path.stat().st_size)
+    elif holds_graph(path):
+        facts = describe_graph(load_graph(path), path.stat().st_size)
+        print(json.dumps(facts, indent=2) if as_json else graph_table(facts))
+        return
     else:
         facts = describe(load_trit(path), path.stat().st_size)
     print(json.dumps(facts, indent=2) if as_json else table(facts))

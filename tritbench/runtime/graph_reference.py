@@ -8,10 +8,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tritbench.errors import TritbenchError
 from tritbench.graph.graph import Graph
 from tritbench.graph.interpret import run
 from tritbench.packing import GraphNetwork, Normalization
 from tritbench.runtime.reference import ENGINE
+
+
+@dataclass(frozen=True)
+class ImageInput:
+    """The images that a graph takes, [channels, height, width]."""
+
+    shape: tuple[int, int, int]
 
 
 @dataclass(frozen=True)
@@ -29,6 +37,20 @@ class GraphModel:
     normalization: Normalization | None
     classes: list[str]
     engine: str = ENGINE
+
+    @property
+    def input(self) -> ImageInput:
+        """The images it takes.
+
+        Raises:
+            TritbenchError: where it takes something else.
+        """
+        shapes = [value.shape for value in self.graph.inputs.values()]
+        if self.normalization is None or len(shapes) != 1 or len(shapes[0]) != 4:
+            texts = ", ".join(str(list(shape)) for shape in shapes)
+            raise TritbenchError(f"the network takes {texts} as it is, expected pixels of images")
+        _, channels, height, width = shapes[0]
+        return ImageInput((channels, height, width))
 
     @overload
     def __call__(self, batch: Tensor) -> Tensor: ...
