@@ -65,6 +65,8 @@ COMMANDS: dict[str, str | Elsewhere] = {
     "pip install 'tritbench[export]'": PREPARED,
     # docs/format.md
     "python tests/fuzz_trit.py --count 1000000 --seed 0": "python tests/fuzz_trit.py --count 200",
+    # docs/graphs.md
+    "dvc repro zoo/dvc.yaml": "dvc stage list zoo/dvc.yaml",
     # docs/installing.md
     "python -m tritbench.runtime": AS_IT_IS,
     "make wheel": Elsewhere("tests/test_wheel.py"),

@@ -7,6 +7,7 @@ from tritbench.packing.artifact import (
     load_trit,
     read_graph_trit,
     read_trit,
+    save_graph,
     save_trit,
     trit_bytes,
 )
@@ -23,6 +24,7 @@ __all__ = [
     "load_trit",
     "read_graph_trit",
     "read_trit",
+    "save_graph",
     "save_trit",
     "trit_bytes",
 ]

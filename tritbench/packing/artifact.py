@@ -18,7 +18,7 @@ from tritbench.files import read_bytes, write_atomic
 from tritbench.packing.codecs import CODECS, Codec
 from tritbench.packing.container import Arrays, parse_json, read_container, write_container
 from tritbench.packing.entropy import check_expansion
-from tritbench.packing.graph_file import graph_arrays, read_graph
+from tritbench.packing.graph_file import graph_arrays, pack_graph, read_graph, ternary_arrays
 from tritbench.packing.network import GraphNetwork, Network, Normalization, PackedLayer
 from tritbench.packing.schema import (
     FORMAT_VERSION,
@@ -30,7 +30,7 @@ from tritbench.packing.weights import PackedGraph
 from tritbench.shapes import InputSpec, Layer, check_chain, row_length
 
 if TYPE_CHECKING:
-    from tritbench.quantize import Quantized
+    from tritbench.quantize import Quantized, QuantizedGraph
 
 KEY = "tritbench"
 PROVENANCE_SHARE = 0.005  # of a file; where provenance would take more, it is shortened to digests
@@ -129,6 +129,35 @@ def graph_trit_bytes(
         }
     about["classes"] = classes
     return _file(arrays, about, provenance)
+
+
+def save_graph(
+    path: Path,
+    quantized: "QuantizedGraph",
+    classes: list[str],
+    normalization: Normalization | None = None,
+    provenance: Mapping[str, Any] | None = None,
+    codec: str = "base3",
+) -> None:
+    """Write what `quantize_graph` made as a .trit file of version 2.
+
+    Args:
+        path: of the file.
+        quantized: the graph and its ternary weights.
+        classes: one name for each logit.
+        normalization: of uint8 images; none where the network takes its input as it is.
+        provenance: plain JSON about where the network comes from.
+        codec: a key of CODECS.
+
+    Raises:
+        TritbenchError: naming an array with a value that is not finite.
+    """
+    packed = pack_graph(quantized.graph, ternary_arrays(quantized.weights))
+    try:
+        data = graph_trit_bytes(packed, normalization, classes, provenance or {}, codec)
+    except TritbenchError as error:
+        raise TritbenchError(f"{path}: {error}") from None
+    write_atomic(path, data)
 
 
 def _file(arrays: Arrays, about: dict[str, Any], provenance: Mapping[str, Any]) -> bytes:
