@@ -20,7 +20,7 @@ from tritbench.measure.accuracy import (
     score_classes,
 )
 from tritbench.measure.latency import _summary, interleaved, timer_overhead
-from tritbench.measure.machine import fingerprint
+from tritbench.measure.machine import LIMITS, fingerprint
 from tritbench.measure.rows import (
     COLUMNS,
     append_rows,
@@ -172,11 +172,22 @@ def test_storage_counts_the_arrays_as_stored_and_the_file(tmp_path):
 
 def test_the_fingerprint_is_stable_and_made_without_pytorch():
     code = (
-        "import sys; from tritbench.measure.machine import fingerprint;"
+        "import sys; from tritbench.measure.machine import LIMITS, fingerprint;"
         "print(fingerprint()['id'], 'torch' in sys.modules)"
     )
     output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout
     assert output.split() == [fingerprint()["id"], "False"]
+
+
+def test_limits_of_the_instructions_make_another_machine(monkeypatch):
+    for name in LIMITS:
+        monkeypatch.delenv(name, raising=False)
+    whole = fingerprint()
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
+    limited = fingerprint()
+    assert "limits" not in whole
+    assert limited["limits"] == {"ONEDNN_MAX_CPU_ISA": "AVX2"}
+    assert limited["id"] != whole["id"]
 
 
 def test_caches_governor_and_hypervisor_are_of_the_fingerprint(tmp_path, monkeypatch):

@@ -11,6 +11,8 @@ from tritbench.runtime import engine_build
 
 CPUINFO = Path("/proc/cpuinfo")
 CPU0 = Path("/sys/devices/system/cpu/cpu0")
+# Variables with which PyTorch, oneDNN (and OpenVINO) and the engine use fewer instructions.
+LIMITS = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "TRITBENCH_ISA")
 # The best instruction set for ternary kernels first.
 ISAS = (
     ("avx512vnni", {"avx512_vnni", "avx512bw"}),
@@ -48,6 +50,8 @@ def fingerprint() -> dict[str, object]:
         "torch": _version("torch"),
         "engine": engine_build(),
     }
+    if limits := {name: value for name in LIMITS if (value := os.environ.get(name))}:
+        machine["limits"] = limits
     digest = hashlib.sha256(json.dumps(machine, sort_keys=True).encode()).hexdigest()
     return {"id": digest[:8], **machine}
 

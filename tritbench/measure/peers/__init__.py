@@ -20,6 +20,7 @@ __all__ += ["build_peer", "kernel_peers"]
 # Of the outputs' norm; 8 bits cost some hundredths. With AVX-512, OpenVINO 2026.4 gives numbers
 # around 1e8 for some int8 networks with narrow layers.
 MAX_ERROR = 0.5
+LEAST_SIZE = 1e-30  # of outputs that are all zero
 EAGER = "torch fp32"  # what runs the FP32 checkpoints as they are
 
 # What runs a float network. Each takes it and images: examples of its input, on which it
@@ -53,7 +54,8 @@ def build_peer(name: PeerName, network: nn.Sequential, images: Tensor) -> Peer:
     peer = PEERS[name](network, images)
     with torch.inference_mode():
         expected = network(images[:1])
-        error = float((peer.call(images[:1]) - expected).norm() / expected.norm())
+        size = expected.norm().clamp(min=LEAST_SIZE)
+        error = float((peer.call(images[:1]) - expected).norm() / size)
     if not error <= MAX_ERROR:
         raise AbsentError(f"it computes something else: outputs are off by {error:.1g} of FP32's")
     return peer
