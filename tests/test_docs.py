@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
+from clones import ROOT, make_clone, run, stages_run, up_to_date_stand_ins
 from PIL import Image
-from test_pipeline import ROOT, make_clone, run, stages_run, up_to_date_stand_ins
 from tiny import write_tiny_dataset
 from torch import nn
 
@@ -147,7 +147,7 @@ def test_the_commands_run(clone, subtests):
 
 def test_the_changes_run(tmp_path, subtests):
     """Those of parameters that take a GPU, a download or minutes, with stages that do nothing."""
-    folder = up_to_date_stand_ins(make_clone(tmp_path, "toys"))
+    folder = up_to_date_stand_ins(make_clone(tmp_path, "toys", ["mlp"]))
     for command in (command for command, how in COMMANDS.items() if how is CHANGE):
         with subtests.test(command):
             assert stages_run(run(folder, "bash", "-c", command))

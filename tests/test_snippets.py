@@ -3,10 +3,10 @@
 import re
 
 import pytest
+from clones import ROOT, commit, dvc, run
 from dvc.utils.serialize import parse_yaml
 from ruamel.yaml import YAML
 from test_docs import PAGES, blocks
-from test_pipeline import ROOT, commit, dvc, run
 
 from tritbench.files import read_yaml
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from test_pipeline import ROOT, commit, dvc, make_clone, run, stages_run, use_stand_ins
+from clones import ROOT, commit, dvc, make_clone, run, stages_run, use_stand_ins
 from tiny import write_tiny_dataset
 
 from tritbench.errors import TritbenchError

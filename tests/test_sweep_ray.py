@@ -9,8 +9,8 @@ import sys
 import time
 
 import pytest
+from clones import commit, dvc, make_clone, run
 from ruamel.yaml import YAML
-from test_pipeline import commit, dvc, make_clone, run
 
 from tritbench.sweep.experiments import read_file
 from tritbench.sweep.plan import read_sweep, set_param
