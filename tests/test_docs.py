@@ -6,6 +6,7 @@ A new command fails `test_every_command_is_accounted_for` until COMMANDS says wh
 import json
 import re
 import shutil
+import sys
 from dataclasses import dataclass
 
 import numpy as np
@@ -188,10 +189,13 @@ def apply(block, root):
 
 
 def test_what_contributing_shows_works(clone):
-    """A PTQ method, a codec and a model: the lines shown are all that each takes."""
-    method, codec, model = blocks(ROOT / "CONTRIBUTING.md", "diff")
-    for block in (method, codec, model):
+    """A PTQ method, an operation, a codec, a model: the lines shown are all that each takes."""
+    changed = blocks(ROOT / "CONTRIBUTING.md", "diff")
+    assert len(changed) == 4
+    for block in changed:
         apply(block, clone)
+    known = "import tritbench.graph.ops as o; o.OPS['sin']"
+    run(clone, sys.executable, "-c", known, PYTHONPATH=str(clone))
     text = (clone / "params.yaml").read_text()
     text = re.sub(r"\bmlp\b", "narrow", text).replace("hidden: [16]", "units: 4")
     (clone / "params.yaml").write_text(text)
