@@ -1,10 +1,13 @@
 """PyTorch: the compiler, and dynamic quantization to 8 bits."""
 
 import copy
+import getpass
 import os
 import shutil
+import tempfile
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,6 +24,11 @@ def compiled(network: nn.Sequential, images: Tensor) -> Peer:
     # It would compile a program to see whether the compiler knows the processor's vectors: seconds,
     # and where it does not, the network's own program says so.
     os.environ.setdefault("TORCHINDUCTOR_VEC_ISA_OK", "1")
+    # PyTorch's cache of programs does not tell the instructions apart that ATEN_CPU_CAPABILITY
+    # leaves: one for AVX-512 gave NaN, or crashed, where only AVX2 was allowed.
+    capability = torch.backends.cpu.get_cpu_capability().replace(" ", "")
+    folder = f"torchinductor_{getpass.getuser()}_{capability}"
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(Path(tempfile.gettempdir()) / folder))
     torch.compiler.reset()  # after eight shapes, of all networks together, it would give up
     peer = _peer(torch.compile(network, dynamic=False), network)
     try:
