@@ -25,7 +25,6 @@ from tritbench.report.summary import (
 BENCHMARKS = Path("benchmarks")
 RUNS = BENCHMARKS / "quantization_runs.csv"
 KERNELS = BENCHMARKS / "kernels.csv"
-COVERAGE = BENCHMARKS / "coverage.csv"
 BLOCK = re.compile(r"(<!-- figures:(\S+) -->\n).*?(<!-- /figures -->)", re.DOTALL)
 # What the first columns of README's table are called in the whole one, beside the first latency.
 SHOWN = ("model", "mode", "test accuracy", "Δ", "bytes", "smaller")
@@ -153,25 +152,6 @@ def threads() -> str:
     return f"Two threads: {'; '.join(found)}."
 
 
-def coverage() -> str:
-    """How many of torchvision's networks become ternary files, and how exactly."""
-    with COVERAGE.open(newline="", encoding="utf-8") as lines:
-        rows = list(csv.DictReader(lines))
-    passed = [row for row in rows if not row["reason"]]
-
-    def span(column: str) -> list[float]:
-        return sorted(float(row[column]) for row in passed)
-
-    bits, seconds = span("bits_per_weight"), span("seconds")
-    graph, file = (span(f"{what}_error")[-1] for what in ("interpreter", "reference"))
-    return (
-        f"{len(passed)} of {len(rows)} classification networks of torchvision, random weights. Of "
-        f"the greatest output, the graph is off by {graph:.0e} at most, the file by {file:.0e}; "
-        f"{bits[0]:.2f} to {bits[-1]:.2f} bits a weight with its scales; {seconds[0]:.0f} to "
-        f"{seconds[-1]:.0f} s each."
-    )
-
-
 def _two_digits(value: float | None) -> str:
     return NOTHING if value is None else f"{value:.2f}"
 
@@ -210,5 +190,4 @@ FIGURES: dict[str, tuple[Path, Callable[[], str]]] = {
     "sizes": (RUNS, sizes),
     "kernels": (KERNELS, kernels),
     "threads": (KERNELS, threads),
-    "coverage": (COVERAGE, coverage),
 }
