@@ -1,7 +1,6 @@
 """PyTorch: the compiler, and dynamic quantization to 8 bits."""
 
 import copy
-import getpass
 import os
 import shutil
 import tempfile
@@ -27,7 +26,8 @@ def compiled(network: nn.Sequential, images: Tensor) -> Peer:
     # PyTorch's cache of programs does not tell the instructions apart that ATEN_CPU_CAPABILITY
     # leaves: one for AVX-512 gave NaN, or crashed, where only AVX2 was allowed.
     capability = torch.backends.cpu.get_cpu_capability().replace(" ", "")
-    folder = f"torchinductor_{getpass.getuser()}_{capability}"
+    user = os.getuid() if hasattr(os, "getuid") else os.environ.get("USERNAME", "")
+    folder = f"torchinductor_{user}_{capability}"
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(Path(tempfile.gettempdir()) / folder))
     torch.compiler.reset()  # after eight shapes, of all networks together, it would give up
     peer = _peer(torch.compile(network, dynamic=False), network)
