@@ -99,7 +99,7 @@ def test_a_file_holds_no_more_than_it_needs():
     data, _ = file("residual")
     arrays, metadata = read_container(data)
     content = json.loads(metadata[KEY])
-    assert not any({"name", "module", "source"} & set(node) for node in content["graph"]["nodes"])
+    assert all(sum(isinstance(part, dict) for part in node) <= 1 for node in content["nodes"])
     assert "norm.running_mean" not in arrays
     assert len(data) < 4096
 
@@ -121,6 +121,13 @@ def put(*path, to):
     return change
 
 
+def normalized(mean, std):
+    def change(_, content):
+        content |= {"mean": mean, "std": std}
+
+    return change
+
+
 def array(name, value):
     def change(arrays, _):
         arrays[name] = value
@@ -134,15 +141,17 @@ def array(name, value):
         (put("format_version", to=3), "format version 3, expected 2"),
         (put("codec", to="zip"), "codec 'zip', expected one of"),
         (put("classes", to=["a"]), "1 classes, expected 5"),
-        (put("graph", to=[]), "graph"),
-        (put("graph", "nodes", 0, "op", to="shell"), "unknown operation 'shell'"),
-        (put("graph", "output", to="99"), "no node has that name"),
-        (put("weights", "conv.weight", "shape", to=[4, 2**40]), "expected 2 to 4 sizes"),
-        (put("weights", "conv.weight", "shape", to=[2**30, 2**20]), "trits in .* bytes"),
-        (put("weights", "conv.weight", "group_size", to=0), "group_size = 0"),
-        (put("weights", "other", to={"shape": [1, 1]}), r"other\.scale is missing"),
+        (put("inputs", to=[]), "inputs = a list of 0: expected an object"),
+        (put("nodes", to={}), "nodes = an object of 0: expected a list"),
+        (put("nodes", 0, 0, to="shell"), "unknown operation 'shell'"),
+        (put("weights", "conv.weight", to=[4, 2**40]), "expected 2 to 4 sizes"),
+        (put("weights", "conv.weight", to=[2**30, 2**20]), "trits in .* bytes"),
+        (put("weights", "conv.weight", to=[4, 27, {"group_size": 0}]), "group_size = 0"),
+        (put("weights", "conv.weight", to=[4, 27, {"groups": 1}]), "expected sizes and group_size"),
+        (put("weights", "other", to=[1, 1]), r"other\.scale is missing"),
         (put("extra", to=1), "extra is no key of the format"),
-        (put("normalization", to={"mean": [0.5], "std": [1.0]}), "expected 3, those of the input"),
+        (normalized([0.5], [1.0]), "expected 3, those of the input"),
+        (put("mean", to=[0.5]), "std is missing"),
         (array("conv.bias", np.full(4, np.nan, np.float32)), "conv.bias holds NaN"),
         (array("conv.bias", np.zeros(3, np.float32)), "do not fit"),
         (array("conv.weight.scale", np.zeros((3, 1), np.float32)), r"scale is float32 \[3, 1\]"),

@@ -13,6 +13,7 @@ from tritbench.graph.shapes import LARGEST, Shape, count
 
 MOST_NODES = 2**14
 DTYPES = ("float32", "int64")
+ABOUT = ("name", "module", "source")
 
 
 @dataclass(frozen=True)
@@ -143,29 +144,34 @@ def add_node(
 def to_json(graph: Graph) -> dict[str, Any]:
     """Plain JSON, without the parameters' values; `from_json` is its inverse.
 
-    A node without a name is called by its number.
+    As short as can be, for files of two kilobytes: an input is its shape, followed by its dtype
+    where that is not float32. A node is `[op, input, …, attributes, about]`: an input is the number
+    of an earlier node or the name of what is no node; attributes at their default, and objects that
+    are empty, are left out; `about` holds the name, module and source. The last node's result is
+    the graph's.
     """
+    if graph.output != graph.nodes[-1].name:
+        raise TritbenchError(f"the output is {graph.output!r:.80}, expected the last node's")
+    numbers = {node.name: index for index, node in enumerate(graph.nodes)}
     return {
         "inputs": {
-            name: {"shape": list(value.shape), "dtype": value.dtype}
+            name: [*value.shape, *([] if value.dtype == "float32" else [value.dtype])]
             for name, value in graph.inputs.items()
         },
-        "nodes": [_node_json(index, node) for index, node in enumerate(graph.nodes)],
-        "output": graph.output,
+        "nodes": [_node_json(node, numbers) for node in graph.nodes],
     }
 
 
-def _node_json(index: int, node: Node) -> dict[str, Any]:
-    inputs = list(node.inputs)
+def _node_json(node: Node, numbers: Mapping[str, int]) -> list[Any]:
+    inputs = [None if name is None else numbers.get(name, name) for name in node.inputs]
     while inputs and inputs[-1] is None:
         inputs.pop()
-    content: dict[str, Any] = {"op": node.op, "inputs": inputs}
-    if node.name != str(index):
-        content["name"] = node.name
-    if attributes := OPS[node.op].shortest(node.attributes):
-        content["attributes"] = attributes
-    content |= {key: getattr(node, key) for key in ("module", "source") if getattr(node, key)}
-    return content
+    attributes = OPS[node.op].shortest(node.attributes)
+    about = {key: getattr(node, key) for key in ABOUT if getattr(node, key)}
+    if node.name == str(numbers[node.name]):
+        del about["name"]
+    objects = [attributes, about] if about else [attributes] if attributes else []
+    return [node.op, *inputs, *objects]
 
 
 def from_json(content: Any, parameters: Mapping[str, NDArray[Any]]) -> Graph:
@@ -174,52 +180,56 @@ def from_json(content: Any, parameters: Mapping[str, NDArray[Any]]) -> Graph:
     Raises:
         TritbenchError: naming the first node or key that is wrong.
     """
-    _keys(content, "graph", {"inputs", "nodes", "output"})
+    _keys(content, "graph", {"inputs", "nodes"})
     inputs = _inputs(content["inputs"])
     known: dict[str, Shape] = {name: value.shape for name, value in inputs.items()}
     for name, array in parameters.items():
         if name in known:
             raise TritbenchError(f"{name!r:.80} is both an input and a parameter")
         known[name] = tuple(array.shape)
+    named = set(known)  # what a node may call by name
     described = content["nodes"]
     if not isinstance(described, list) or not 1 <= len(described) <= MOST_NODES:
         raise TritbenchError(f"graph.nodes: expected a list of 1 to {MOST_NODES}")
-    nodes = []
-    for index, entry in enumerate(described):
-        node = add_node(known, _node(entry, index))
+    nodes: list[Node] = []
+    for entry in described:
+        node = add_node(known, _node(entry, nodes, named))
         if node.name in known:
-            raise TritbenchError(f"node {index}: the name {node.name!r:.80} stands twice")
+            raise TritbenchError(f"node {len(nodes)}: the name {node.name!r:.80} stands twice")
         known[node.name] = node.shape
         nodes.append(node)
-    if content["output"] not in {node.name for node in nodes}:
-        raise TritbenchError(f"graph.output = {content['output']!r:.80}: no node has that name")
     used = {name for node in nodes for name in node.inputs}
     if unused := sorted(set(parameters) - used):
         raise TritbenchError(f"no node uses the parameter {unused[0]!r:.80}")
-    return Graph(inputs, tuple(nodes), content["output"], dict(parameters))
+    return Graph(inputs, tuple(nodes), nodes[-1].name, dict(parameters))
 
 
-def _node(entry: Any, index: int) -> Node:
-    where = f"node {index}"
-    _keys(entry, where, {"op", "inputs"}, {"name", "attributes", "module", "source"})
-    for key in ("name", "op", "module", "source"):
-        if not isinstance(entry.get(key, ""), str) or len(entry.get(key, "")) > 1000:
-            raise TritbenchError(f"{where}: {key} = {entry[key]!r:.80}, expected text")
-    names = entry["inputs"]
-    if not isinstance(names, list) or not all(n is None or isinstance(n, str) for n in names):
-        raise TritbenchError(f"{where}: inputs {names!r:.80}, expected a list of names")
-    attributes = entry.get("attributes", {})
-    if not isinstance(attributes, dict):
-        raise TritbenchError(f"{where}: attributes {attributes!r:.80}, expected an object")
-    return Node(
-        entry.get("name", str(index)),
-        entry["op"],
-        tuple(names),
-        attributes,
-        (),
-        entry.get("module", ""),
-        entry.get("source", ""),
-    )
+def _node(entry: Any, earlier: list[Node], named: set[str]) -> Node:
+    where = f"node {len(earlier)}"
+    if not isinstance(entry, list) or not entry or not isinstance(entry[0], str):
+        raise TritbenchError(f"{where}: {entry!r:.80}, expected [operation, inputs…, attributes]")
+    objects: list[dict[str, Any]] = []
+    inputs: list[str | None] = []
+    for part in entry[1:]:
+        if isinstance(part, dict) and len(objects) < 2:
+            objects.append(part)
+        elif objects or not (part is None or isinstance(part, str) or type(part) is int):
+            raise TritbenchError(f"{where}: {part!r:.80}, expected inputs, then attributes")
+        elif isinstance(part, int):
+            if not 0 <= part < len(earlier):
+                raise TritbenchError(f"{where}: input {part:.0f} is no earlier node")
+            inputs.append(earlier[part].name)
+        elif part is not None and part not in named:
+            raise TritbenchError(f"{where}: input {part!r:.80} is no input and no parameter")
+        else:
+            inputs.append(part)
+    attributes, about = [*objects, {}, {}][:2]
+    _keys(about, where, set(), set(ABOUT))
+    for key, value in about.items():
+        if not isinstance(value, str) or len(value) > 1000:
+            raise TritbenchError(f"{where}: {key} = {value!r:.80}, expected text")
+    plain = {"name": str(len(earlier)), "module": "", "source": ""}
+    return Node(op=entry[0], inputs=tuple(inputs), attributes=attributes, shape=(), **plain | about)
 
 
 def _inputs(content: Any) -> dict[str, Value]:
@@ -228,17 +238,18 @@ def _inputs(content: Any) -> dict[str, Value]:
     inputs = {}
     for name, value in content.items():
         where = f"graph.inputs.{name:.80}"
-        _keys(value, where, {"shape", "dtype"})
-        shape = value["shape"]
+        shape, dtype = value, "float32"
+        if isinstance(value, list) and value and isinstance(value[-1], str):
+            shape, dtype = value[:-1], value[-1]
         plain = isinstance(shape, list) and 1 <= len(shape) <= 8
         if not plain or not all(type(n) is int and n != 0 for n in shape):
             raise TritbenchError(f"{where}: shape {shape!r:.80}, expected 1 to 8 integers")
         if sum(n < 0 for n in shape) > 1 or count(tuple(shape)) > LARGEST:
             raise TritbenchError(f"{where}: shape {shape!r:.80}, expected one batch at most")
-        if value["dtype"] not in DTYPES:
+        if dtype not in DTYPES:
             expected = " or ".join(DTYPES)
-            raise TritbenchError(f"{where}: dtype {value['dtype']!r:.80}, expected {expected}")
-        inputs[name] = Value(tuple(shape), value["dtype"])
+            raise TritbenchError(f"{where}: dtype {dtype!r:.80}, expected {expected}")
+        inputs[name] = Value(tuple(shape), dtype)
     return inputs
 
 

@@ -124,9 +124,7 @@ def graph_trit_bytes(
     arrays, described = graph_arrays(packed, codec, half)
     about: dict[str, Any] = {"format_version": GRAPH_VERSION, "codec": codec, **described}
     if normalization is not None:
-        about["normalization"] = {
-            k: [_float32(n) for n in v] for k, v in vars(normalization).items()
-        }
+        about |= {k: [_float32(n) for n in v] for k, v in vars(normalization).items()}
     about["classes"] = classes
     return _file(arrays, about, provenance)
 
@@ -220,8 +218,8 @@ def read_graph_trit(data: bytes, name: str) -> GraphNetwork:
             found = len(content["classes"])
             raise TritbenchError(f"{found} classes, expected {outputs}, the network's outputs")
         normalization = None
-        if (given := content.get("normalization")) is not None:
-            normalization = Normalization(tuple(given["mean"]), tuple(given["std"]))
+        if "mean" in content:
+            normalization = Normalization(tuple(content["mean"]), tuple(content["std"]))
             normalization.check(packed.graph)
         return GraphNetwork(
             packed,

@@ -74,11 +74,12 @@ def _zeros(shape: tuple[int, ...]) -> NDArray[Any]:
 
 
 def _short(graph: Graph) -> Graph:
-    """Nodes named by their number, without where they come from."""
+    """Nodes named by their number, one input `x`, without where they come from."""
     names = {node.name: str(index) for index, node in enumerate(graph.nodes)}
-    taken = set(names.values()) & ({*graph.inputs} | {*graph.parameters})
-    if taken:  # a parameter that is called like a number
-        names = {name: f"node {number}" for name, number in names.items()}
+    if len(graph.inputs) == 1:
+        names |= dict.fromkeys(graph.inputs, "x")
+    if set(names.values()) & set(graph.parameters):  # a parameter that is called like a number
+        names = {name: f"value {short}" for name, short in names.items()}
     nodes = tuple(
         dataclasses.replace(
             node,
@@ -89,13 +90,14 @@ def _short(graph: Graph) -> Graph:
         )
         for node in graph.nodes
     )
-    return dataclasses.replace(graph, nodes=nodes, output=names[graph.output])
+    inputs = {names.get(name, name): value for name, value in graph.inputs.items()}
+    return Graph(inputs, nodes, names[graph.output], graph.parameters)
 
 
 def graph_arrays(
     packed: PackedGraph, codec: str, half: Collection[str] = ()
 ) -> tuple[Arrays, dict[str, Any]]:
-    """The arrays of a file, and the keys `graph` and `weights` of its metadata.
+    """The arrays of a file, and the keys `inputs`, `nodes` and `weights` of its metadata.
 
     Args:
         packed: what `pack_graph` made.
@@ -113,15 +115,15 @@ def graph_arrays(
             case None:
                 arrays[name] = np.asarray(array)
             case TernaryArray():
-                described[name] = {"shape": list(weight.shape)}
+                described[name] = [*weight.shape]
                 if weight.group_size != weight.trits.shape[1]:
-                    described[name]["group_size"] = weight.group_size
+                    described[name].append({"group_size": weight.group_size})
                 arrays[f"{name}.trits"] = CODECS[codec].pack(weight.trits)
                 arrays[f"{name}.scale"] = weight.scale
                 if weight.negative_scale is not None:
                     arrays[f"{name}.negative_scale"] = weight.negative_scale
             case IntegerArray():
-                described[name] = {"shape": list(weight.shape)}
+                described[name] = [*weight.shape]
                 arrays[f"{name}.int8"] = weight.values
                 arrays[f"{name}.scale"] = weight.scale
     for name in half:
@@ -130,14 +132,14 @@ def graph_arrays(
     for name, array in arrays.items():
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             raise TritbenchError(f"{name} holds NaN or infinity as {array.dtype}")
-    return arrays, {"graph": to_json(packed.graph), "weights": described}
+    return arrays, to_json(packed.graph) | {"weights": described}
 
 
 def read_graph(content: Mapping[str, Any], codec: str, stored: Arrays, size: int) -> PackedGraph:
     """The graph in a file's metadata and arrays.
 
     Args:
-        content: the metadata, with `graph` and `weights`.
+        content: the metadata, with `inputs`, `nodes` and `weights`.
         codec: a key of CODECS.
         stored: the file's arrays.
         size: of the file, bytes.
@@ -149,11 +151,12 @@ def read_graph(content: Mapping[str, Any], codec: str, stored: Arrays, size: int
     described = content["weights"]
     if not isinstance(described, dict) or len(described) > 2**14:
         raise TritbenchError("weights: expected an object")
-    shapes = {name: _shape(name, about) for name, about in described.items()}
+    about = {name: _weight(name, entry) for name, entry in described.items()}
+    shapes = {name: shape for name, (shape, _) in about.items()}
     check_expansion(sum(math.prod(shape) for shape in shapes.values()), size)
     packed = {
-        name: _take_packed(name, shapes[name], about, codec, unread)
-        for name, about in described.items()
+        name: _take_packed(name, shape, group_size, codec, unread)
+        for name, (shape, group_size) in about.items()
     }
     parameters: dict[str, NDArray[Any]] = {n: _zeros(shape) for n, shape in shapes.items()}
     for name, array in unread.items():
@@ -161,37 +164,43 @@ def read_graph(content: Mapping[str, Any], codec: str, stored: Arrays, size: int
             raise TritbenchError(f"{name} is {array.dtype}, expected float32, float16 or int64")
         _require_finite(name, array)
         parameters[name] = array if array.dtype == np.int64 else array.astype(np.float32)
-    graph = from_json(content["graph"], parameters)
+    graph = from_json({key: content[key] for key in ("inputs", "nodes")}, parameters)
     _require_indices(graph)
     return PackedGraph(graph, packed)
 
 
-def _shape(name: str, about: Any) -> tuple[int, ...]:
-    allowed = {"shape", "group_size"}
-    if not isinstance(about, dict) or not {"shape"} <= set(about) <= allowed:
-        raise TritbenchError(f"weights.{name:.80}: expected shape and group_size")
-    shape = about["shape"]
+def _weight(name: str, entry: Any) -> tuple[tuple[int, ...], int | None]:
+    """The shape, and the group size where there is one."""
+    where = f"weights.{name:.80}"
+    shape, group_size = entry, None
+    if isinstance(entry, list) and entry and isinstance(entry[-1], dict):
+        shape = entry[:-1]
+        if set(entry[-1]) != {"group_size"}:
+            raise TritbenchError(f"{where}: expected sizes and group_size")
+        group_size = entry[-1]["group_size"]
     plain = isinstance(shape, list) and 2 <= len(shape) <= 4
     if not plain or not all(type(n) is int and 1 <= n <= MOST_SIZE for n in shape):
-        raise TritbenchError(f"weights.{name:.80}.shape = {shape!r:.80}: expected 2 to 4 sizes")
-    return tuple(shape)
+        raise TritbenchError(f"{where} = {shape!r:.80}: expected 2 to 4 sizes")
+    if group_size is not None and not (
+        type(group_size) is int and 1 <= group_size <= math.prod(shape[1:])
+    ):
+        raise TritbenchError(f"{where}: group_size = {group_size!r:.80}")
+    return tuple(shape), group_size
 
 
 def _take_packed(
-    name: str, shape: tuple[int, ...], about: Mapping[str, Any], codec: str, unread: Arrays
+    name: str, shape: tuple[int, ...], group_size: int | None, codec: str, unread: Arrays
 ) -> PackedArray:
     rows, columns = shape[0], math.prod(shape[1:])
     values = unread.pop(f"{name}.int8", None)
     if values is not None:
-        if values.dtype != np.int8 or values.shape != (rows, columns) or "group_size" in about:
+        if values.dtype != np.int8 or values.shape != (rows, columns) or group_size:
             raise TritbenchError(f"{name}.int8 is not int8 {[rows, columns]}")
         scale = _take_scale(f"{name}.scale", [(rows, 1)], unread)
         if (values == -128).any():
             raise TritbenchError(f"{name}.int8 holds -128, expected -127 to 127")
         return IntegerArray(values, scale, shape)
-    group_size = about.get("group_size", columns)
-    if type(group_size) is not int or not 1 <= group_size <= columns:
-        raise TritbenchError(f"weights.{name:.80}.group_size = {group_size!r:.80}")
+    group_size = group_size or columns
     groups = -(-columns // group_size)
     allowed = [(rows, groups), (1, groups)]
     scale = _take_scale(f"{name}.scale", allowed, unread)

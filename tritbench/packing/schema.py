@@ -112,6 +112,11 @@ def _object(key: str, value: Any) -> None:
         _refuse(key, value, "an object")
 
 
+def _array(key: str, value: Any) -> None:
+    if not isinstance(value, list):
+        _refuse(key, value, "a list")
+
+
 def _field(prefix: str, content: dict[str, Any], name: str, check: Check) -> None:
     if name not in content:
         raise TritbenchError(f"metadata {prefix}{name} is missing")
@@ -160,18 +165,20 @@ _ABOUT: dict[str, Check] = {
 }
 _GRAPH_ABOUT: dict[str, Check] = {
     "codec": _text(100),
-    "graph": _object,
+    "inputs": _object,
+    "nodes": _array,
     "weights": _object,
     "classes": _list(_text(1000), 1, LARGEST),
     "provenance": _object,
 }
-_NORMALIZATION = _mapping(
-    {"mean": _list(_number(-1e6, 1e6), 1, 1024), "std": _list(_number(1e-6, 1e6), 1, 1024)}
-)
+_NORMALIZATION: dict[str, Check] = {
+    "mean": _list(_number(-1e6, 1e6), 1, 1024),
+    "std": _list(_number(1e-6, 1e6), 1, 1024),
+}
 
 
 def check_graph_about(content: dict[str, Any]) -> None:
-    """Check the keys of version 2, but for what `graph` and `weights` hold.
+    """Check the keys of version 2, but for what `inputs`, `nodes` and `weights` hold.
 
     Raises:
         TritbenchError: naming the first key that is wrong, and what it should be.
@@ -179,9 +186,8 @@ def check_graph_about(content: dict[str, Any]) -> None:
     version = content.get("format_version")
     if version != GRAPH_VERSION:
         raise TritbenchError(f"format version {version!r}, expected {GRAPH_VERSION}")
-    for key, check in _GRAPH_ABOUT.items():
+    fields = _GRAPH_ABOUT | (_NORMALIZATION if _NORMALIZATION.keys() & content.keys() else {})
+    for key, check in fields.items():
         _field("", content, key, check)
-    if "normalization" in content:
-        _NORMALIZATION("normalization", content["normalization"])
-    _no_more("", content, ["format_version", "normalization", *_GRAPH_ABOUT])
+    _no_more("", content, ["format_version", *fields])
     require_codec(content["codec"])
