@@ -133,3 +133,10 @@ def test_wrong_weights_are_refused_by_name():
     bare = capture(nn.Sequential(nn.Flatten(), nn.ReLU()), x)
     with pytest.raises(TritbenchError, match="no linear or convolution"):
         quantize_graph(bare, [x], settings(), method())
+
+
+def test_a_backend_that_the_method_does_not_use_is_refused():
+    graph = capture(nn.Linear(4, 2), torch.zeros(2, 4))
+    other = settings().model_copy(update={"backend": "t81lib"})
+    with pytest.raises(TritbenchError, match=r"native, since ptq\.method = descent does not"):
+        quantize_graph(graph, [torch.randn(16, 4)], other, method("descent"))

@@ -16,6 +16,7 @@ from tritbench.params import PtqParams, QuantizeParams
 from tritbench.quantize.layer import Geometry, Layer, Statistics
 from tritbench.quantize.ptq import METHODS, Method
 from tritbench.quantize.ternary import TernaryWeight, require_alive, require_finite
+from tritbench.quantize.trits import check_backend
 
 Batches = list[Tensor]
 
@@ -49,8 +50,10 @@ def quantize_graph(
         ptq: method, and which corrections follow it.
 
     Raises:
-        TritbenchError: naming a weight that is not finite.
+        TritbenchError: naming a weight that is not finite, or a backend that the method does not
+            use.
     """
+    check_backend(settings.backend, {"ptq.method": ptq.method})
     weights = graph.weights()
     if not weights:
         raise TritbenchError("the network has no linear or convolution to make ternary")
