@@ -49,7 +49,8 @@ def soak(random: np.random.Generator, isa: str) -> None:
     layers = [PackedLayer({"type": "flatten"})]
     for taken, given in pairwise(widths):
         layers += [dense(random, taken, given), PackedLayer({"type": "relu"})]
-    network = Network(layers[:-1], InputSpec(shape, 0.3, 0.4), [], "", {}, {})
+    spec = InputSpec(shape, (0.3,) * shape[0], (0.4,) * shape[0])
+    network = Network(layers[:-1], spec, [], "", {}, {})
     mode = ("int8", "exact")[int(random.integers(2))]
     model = runtime.from_packed(network, 1, isa, mode)  # type: ignore[arg-type]
     inputs = []

@@ -19,7 +19,7 @@ SETTINGS = {
 
 
 def spec(size=8):
-    return InputSpec((1, size, size), 0.28612709, 0.35315054)
+    return InputSpec((1, size, size), (0.28612709,), (0.35315054,))
 
 
 def images(count, size=8):

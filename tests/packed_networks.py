@@ -57,7 +57,8 @@ FLATTEN = PackedLayer({"type": "flatten"})
 
 def network(*layers: PackedLayer, shape=(1, 8, 8), mean=0.3, std=0.4) -> Network:
     """Layers as `load_trit` gives them."""
-    return Network(list(layers), InputSpec(shape, mean, std), ["?"], "base3", {}, {})
+    spec = InputSpec(shape, (mean,) * shape[0], (std,) * shape[0])
+    return Network(list(layers), spec, ["?"], "base3", {}, {})
 
 
 def pixels(random, count: int, shape) -> NDArray[np.uint8]:

@@ -13,7 +13,7 @@ from tritbench.params import QatParams, QuantizeParams
 from tritbench.quantize import train_qat
 from tritbench.train import Recipe, fit, use_device
 
-SPEC = InputSpec((1, 8, 8), 0.5, 0.25)
+SPEC = InputSpec((1, 8, 8), (0.5,), (0.25,))
 CASES = ["fp32", "bfloat16", "ste", "ttq", "lsq"]
 
 

@@ -153,7 +153,7 @@ def evidence(folder: Path, results: Results) -> Evidence:
     """Of networks that were not trained: their files, the images and predictions."""
     data = write_tiny_dataset(folder / "data", 60, IMAGES, SIZE, len(CLASSES))
     write_description(data, "x", "tiny", CLASSES)
-    spec = InputSpec((1, SIZE, SIZE), 0.3, 0.3)
+    spec = InputSpec((1, SIZE, SIZE), (0.3,), (0.3,))
     quantize = QuantizeParams(
         threshold=0.5, reference="absmean", granularity="channel", backend="native"
     )

@@ -14,11 +14,13 @@ from tiny import write_tiny_dataset
 from tritbench.data import calibration_images, fetch, load
 from tritbench.data.dataset import split
 from tritbench.data.names import (
+    TEST_IMAGES,
     TEST_LABELS,
     TRAIN_IMAGES,
 )
 from tritbench.errors import TritbenchError
 from tritbench.idx import idx_bytes
+from tritbench.shapes import InputSpec
 
 
 @pytest.fixture(autouse=True)
@@ -82,8 +84,26 @@ def test_at_most_a_sixth_of_the_training_images_is_for_validation(mine: Path) ->
 def test_mean_and_std_are_of_the_training_part(mine: Path) -> None:
     dataset = load(mine, 30, 0)
     pixels = dataset.train.pixels.double() / 255
-    assert dataset.mean == pytest.approx(pixels.mean().item(), rel=1e-12)
-    assert dataset.std == pytest.approx(pixels.std(correction=0).item(), rel=1e-12)
+    assert dataset.mean == pytest.approx((pixels.mean().item(),), rel=1e-12)
+    assert dataset.std == pytest.approx((pixels.std(correction=0).item(),), rel=1e-12)
+
+
+def test_every_channel_has_its_mean_and_std(tmp_path: Path) -> None:
+    mine = write_tiny_dataset(tmp_path / "mine")
+    for file, count in ((TRAIN_IMAGES, 300), (TEST_IMAGES, 100)):
+        pixels = np.random.default_rng(0).integers(0, (100, 200, 256), (count, 8, 6, 3), np.uint8)
+        (mine / file).unlink()
+        (mine / file.replace("idx3", "idx4")).write_bytes(idx_bytes(pixels))
+    dataset = load(fetch(params(f"path:{mine}"), 0), 30, 0)
+    pixels = dataset.train.pixels.double() / 255
+    assert dataset.image_shape == (3, 8, 6)
+    assert dataset.mean == pytest.approx(pixels.mean((0, 2, 3)).tolist(), rel=1e-12)
+    assert dataset.std == pytest.approx(pixels.std((0, 2, 3), correction=0).tolist(), rel=1e-12)
+    spec = InputSpec(dataset.image_shape, dataset.mean, dataset.std)
+    normalized = spec.normalize(dataset.train.pixels).double()
+    assert normalized.mean((0, 2, 3)).abs().max() < 1e-5
+    with pytest.raises(TritbenchError, match="mean and std of 1 and 1 channels, expected 3"):
+        InputSpec(dataset.image_shape, (0.5,), (0.5,))
 
 
 def test_images_without_contrast_are_refused(mine: Path) -> None:

@@ -69,7 +69,7 @@ def test_a_chain_and_its_graph_get_the_same_weights():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 5)).eval()
     images = torch.randint(0, 256, (64, 1, 8, 8), dtype=torch.uint8)
-    spec = InputSpec((1, 8, 8), 0.5, 0.25)
+    spec = InputSpec((1, 8, 8), (0.5,), (0.25,))
     chain = quantize_ptq(model, images, spec, settings(), method("gptq"))
     inputs = list(spec.normalize(images).split(32))
     graph = quantize_graph(capture(model, inputs[0]), inputs, settings(), method("gptq"))

@@ -11,7 +11,7 @@ from tritbench.measure.peers.tq2_0 import multiply
 from tritbench.models import InputSpec, build
 from tritbench.packing.network import PackedLayer
 
-SPEC = InputSpec((1, 8, 8), 0.3, 0.4)
+SPEC = InputSpec((1, 8, 8), (0.3,), (0.4,))
 
 pytestmark = pytest.mark.skipif(not runtime.NATIVE, reason="the native engine was not built")
 

@@ -184,7 +184,7 @@ def test_the_check_leaves_the_network_and_the_random_numbers_alone():
 @pytest.mark.parametrize("momentum", [0.01, None])
 def test_a_checkpoint_trains_on_as_the_network_did(tmp_path, momentum):
     model = chain(nn.BatchNorm1d(6, eps=0.1, momentum=momentum), nn.Dropout(0.3))
-    spec = InputSpec((1, 8, 8), 0.5, 0.25)
+    spec = InputSpec((1, 8, 8), (0.5,), (0.25,))
     save_checkpoint(tmp_path / "m.safetensors", Checkpoint(model, spec, list("abcd"), {}))
     again = load_checkpoint(tmp_path / "m.safetensors").model
     for network in (model, again):

@@ -123,8 +123,8 @@ def test_provenance_is_whole_where_it_takes_little_of_the_file():
 def test_the_input_is_normalized_by_float32_numbers():
     network = read_trit(trit_bytes(quantized(), SPEC, CLASSES, {}), "it")
     assert network.input.shape == SPEC.shape
-    assert np.float32(network.input.mean) == np.float32(SPEC.mean)
-    assert np.float32(network.input.std) == np.float32(SPEC.std)
+    assert np.float32(network.input.mean).tolist() == np.float32(SPEC.mean).tolist()
+    assert np.float32(network.input.std).tolist() == np.float32(SPEC.std).tolist()
 
 
 def test_float16_is_used_where_no_prediction_changes(tmp_path):

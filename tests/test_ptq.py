@@ -23,7 +23,7 @@ from tritbench.quantize.predictions import (
 from tritbench.quantize.rounding import by_absmean, by_optimum, by_raw_threshold, by_threshold
 from tritbench.quantize.ternary import TernaryWeight, ternarize
 
-SPEC = InputSpec((1, 4, 4), 0.5, 0.25)
+SPEC = InputSpec((1, 4, 4), (0.5,), (0.25,))
 
 
 def settings(threshold=0.5, granularity="channel", reference="absmean"):

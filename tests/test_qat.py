@@ -14,7 +14,7 @@ from tritbench.quantize.qat import METHODS, fake_quantize
 from tritbench.quantize.ternary import ternarize
 from tritbench.train import Recipe
 
-SPEC = InputSpec((1, 4, 4), 0.5, 0.25)
+SPEC = InputSpec((1, 4, 4), (0.5,), (0.25,))
 GRANULARITIES = ["tensor", "channel", "group:4"]
 
 

@@ -19,7 +19,7 @@ from tritbench.runtime import load_reference
 from tritbench.train import Recipe
 
 GOLDEN = Path(__file__).parents[2] / "shared/golden/t81lib.npz"
-SPEC = InputSpec((1, 4, 4), 0.5, 0.25)
+SPEC = InputSpec((1, 4, 4), (0.5,), (0.25,))
 PTQ = PtqParams(method="threshold", calibration={}, bias_correction=True, batchnorm=True)
 
 
@@ -340,8 +340,8 @@ def test_train_ternary_returns_what_its_network_needs_and_saves_in_one_call(tmp_
         toy_network(), images.pixels, images.labels, epochs=6, learning_rate=0.01, batch_size=32
     )
     scaled = images.pixels / 255
-    assert ternary.input.mean == pytest.approx(float(scaled.mean()))
-    assert ternary.input.std == pytest.approx(float(scaled.std()))
+    assert ternary.input.mean == pytest.approx((float(scaled.mean()),))
+    assert ternary.input.std == pytest.approx((float(scaled.std()),))
     predicted = ternary.model(ternary.input.normalize(images.pixels)).argmax(1)
     assert (predicted == images.labels).float().mean() > 0.9
     save_trit(tmp_path / "mine.trit", ternary, ternary.input, ["dark", "light"], {})

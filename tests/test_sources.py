@@ -292,7 +292,7 @@ def test_the_official_files(monkeypatch: pytest.MonkeyPatch) -> None:
     ]
     assert dataset.image_shape == (1, 28, 28)
     assert dataset.train.labels.bincount().tolist() == [5_000] * 10
-    assert (dataset.mean, dataset.std) == pytest.approx((0.2861, 0.3530), abs=2e-3)
+    assert (*dataset.mean, *dataset.std) == pytest.approx((0.2861, 0.3530), abs=2e-3)
 
 
 def test_the_stage_exits_as_its_caller_expects(dead: str, published: Path) -> None:

@@ -19,18 +19,49 @@ PREDICTION_COLUMNS = ("image", "class", "probability")
 
 @dataclass(frozen=True)
 class InputSpec:
-    """What a network takes: images [n, *shape] with pixels of 0..1 normalized by mean and std."""
+    """What a network takes: images [n, *shape] whose channels are normalized by mean and std.
+
+    Attributes:
+        shape: [channels, height, width].
+        mean: of each channel's pixels, which are 0..1.
+        std: likewise, each above 0.
+    """
 
     shape: tuple[int, int, int]
-    mean: float
-    std: float
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if not len(self.mean) == len(self.std) == self.shape[0]:
+            raise TritbenchError(
+                f"mean and std of {len(self.mean)} and {len(self.std)} channels, "
+                f"expected {self.shape[0]}, those of an image"
+            )
 
     def normalize(self, images: "Tensor") -> "Tensor":
         """float32 [n, *shape] of uint8 images, or of float images in 0..1, of any batch shape."""
         import torch  # here, for a .trit file is read and run without it
 
         pixels = images.float() / 255 if images.dtype == torch.uint8 else images.float()
-        return (pixels.reshape(-1, *self.shape) - self.mean) / self.std
+        mean, std = (
+            torch.tensor(values, device=images.device).view(-1, 1, 1)
+            for values in (self.mean, self.std)
+        )
+        return (pixels.reshape(-1, *self.shape) - mean) / std
+
+    @property
+    def shared(self) -> tuple[float, float]:
+        """The mean and std of all channels.
+
+        Raises:
+            TritbenchError: where channels have their own: then a chain cannot hold them.
+        """
+        if len({*self.mean}) > 1 or len({*self.std}) > 1:
+            raise TritbenchError(
+                f"mean {list(self.mean)} and std {list(self.std)} differ by channel, expected one "
+                "of all channels in a file of version 1"
+            )
+        return self.mean[0], self.std[0]
 
 
 def row_length(layer: Layer) -> int:

@@ -104,9 +104,12 @@ def table(facts: dict[str, Any]) -> str:
         for row in rows
     ]
     shape = "×".join(str(size) for size in facts["input"]["shape"])
+    mean, std = (
+        ", ".join(f"{value:.4f}" for value in facts["input"][key]) for key in ("mean", "std")
+    )
     lines += [
         "",
-        f"input       {shape}, mean {facts['input']['mean']:.4f}, std {facts['input']['std']:.4f}",
+        f"input       {shape}, mean {mean}, std {std}",
         f"classes     {printable(', '.join(facts['classes']))}",
         *_sizes(facts),
         *_provenance(facts["provenance"]),

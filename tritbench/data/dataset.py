@@ -53,7 +53,7 @@ class Images:
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """A data set in memory; `mean` and `std` are of the training pixels scaled to [0, 1]."""
+    """A data set in memory; `mean` and `std` are each channel's, of training pixels in [0, 1]."""
 
     name: str
     classes: list[str]
@@ -61,8 +61,8 @@ class Dataset:
     train: Images
     validation: Images
     test: Images
-    mean: float
-    std: float
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -97,12 +97,21 @@ def load(folder: Path, validation: int, seed: int) -> Dataset:
         )
     kept, held_out = split(train.labels.numpy(), min(validation, len(train) // _ONE_IN), seed)
     kept_images = train.select(torch.from_numpy(kept))
-    mean, std = _mean_and_std(kept_images.pixels)
-    if std == 0:
-        raise TritbenchError(f"{folder / TRAIN_IMAGES}: every pixel is {mean * 255:g}")
+    moments = [_mean_and_std(channel) for channel in kept_images.pixels.unbind(1)]
+    for index, (mean, std) in enumerate(moments):
+        if std == 0:
+            where = f" of channel {index}" if len(moments) > 1 else ""
+            raise TritbenchError(f"{folder / TRAIN_IMAGES}: every pixel{where} is {mean * 255:g}")
     held_out_images = train.select(torch.from_numpy(held_out))
     return Dataset(
-        about.name, about.classes, about.sha256, kept_images, held_out_images, test, mean, std
+        about.name,
+        about.classes,
+        about.sha256,
+        kept_images,
+        held_out_images,
+        test,
+        tuple(mean for mean, _ in moments),
+        tuple(std for _, std in moments),
     )
 
 

@@ -76,8 +76,8 @@ def _add_metadata(writer: Any, network: Network) -> None:
     spec = network.input
     writer.add_string("tritbench.layers", json.dumps([layer.about for layer in network.layers]))
     writer.add_array("tritbench.input.shape", list(spec.shape))
-    writer.add_float32("tritbench.input.mean", spec.mean)
-    writer.add_float32("tritbench.input.std", spec.std)
+    writer.add_array("tritbench.input.mean", list(spec.mean))
+    writer.add_array("tritbench.input.std", list(spec.std))
     writer.add_array("tritbench.classes", network.classes)
     writer.add_uint32("tritbench.group_padding", BLOCK)
     writer.add_string("tritbench.provenance", json.dumps(network.provenance))

@@ -27,8 +27,9 @@ def export_onnx(network: Network, path: Path) -> None:
     graph = _Graph(onnx)
     value = graph.add("Cast", "images", to=onnx.TensorProto.FLOAT)
     value = graph.add("Div", value, graph.constant("white", np.float32(255)))
-    value = graph.add("Sub", value, graph.constant("mean", np.float32(network.input.mean)))
-    value = graph.add("Div", value, graph.constant("std", np.float32(network.input.std)))
+    for operator, name in (("Sub", "mean"), ("Div", "std")):
+        values = np.float32(getattr(network.input, name)).reshape(-1, 1, 1)
+        value = graph.add(operator, value, graph.constant(name, values))
     abouts = [layer.about for layer in network.layers]
     shapes = check_chain(abouts, network.input.shape, len(network.classes))
     for index, (layer, shape) in enumerate(zip(network.layers, shapes, strict=True)):

@@ -23,7 +23,7 @@ THRESHOLD = 0.75
 SETTINGS = QuantizeParams(
     threshold=THRESHOLD, reference="absmean", granularity="channel", backend="native"
 )
-PIXELS = InputSpec((1, 28, 28), 0.286, 0.353)
+PIXELS = InputSpec((1, 28, 28), (0.286,), (0.353,))
 MODELS: dict[str, dict[str, object]] = {
     "linear": {},
     "mlp": {"hidden": [512, 512]},
@@ -73,7 +73,7 @@ def cases(names: Sequence[str] = NAMES) -> Iterator[Case]:
             continue
         torch.manual_seed(0)
         layer = nn.Sequential(nn.Flatten(), nn.Linear(inputs, outputs)).eval()
-        network = ternary_network(layer, InputSpec((1, 1, inputs), 0.0, 1.0))
+        network = ternary_network(layer, InputSpec((1, 1, inputs), (0.0,), (1.0,)))
         for batch in BATCH_SIZES:
             x = torch.randn(batch, inputs, generator=random)
             yield Case(f"{outputs}×{inputs}", layer, network, x, x)

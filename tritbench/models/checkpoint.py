@@ -48,8 +48,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             about = json.loads((file.metadata() or {})["tritbench"])
-        shape = tuple(about["input"].pop("shape"))
-        spec = InputSpec(shape=shape, **about["input"])
+        spec = InputSpec(**{key: tuple(value) for key, value in about["input"].items()})
         model = from_layers(about["layers"])
         load_model(model, path)
     except (safetensors.SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:

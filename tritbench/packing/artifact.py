@@ -78,6 +78,7 @@ def trit_bytes(
     from tritbench.packing.fold import fold  # here, for reading does without PyTorch
 
     layers = fold(quantized)
+    mean, std = spec.shared
     check_chain([layer.about for layer in layers], spec.shape, len(classes))
     arrays: Arrays = {}
     for index, layer in enumerate(layers):
@@ -94,7 +95,7 @@ def trit_bytes(
         "format_version": FORMAT_VERSION,
         "codec": codec,
         "layers": [_shortest(layer.about) for layer in layers],
-        "input": {"shape": spec.shape, "mean": _float32(spec.mean), "std": _float32(spec.std)},
+        "input": {"shape": spec.shape, "mean": _float32(mean), "std": _float32(std)},
         "classes": classes,
     }
     return _file(arrays, about, provenance)
@@ -269,7 +270,8 @@ def _read(data: bytes) -> Network:
         raise TritbenchError(f"unexpected tensors {', '.join(sorted(unread))}")
     taken = content["input"]
     depth, height, width = taken["shape"]
-    spec = InputSpec((depth, height, width), float(taken["mean"]), float(taken["std"]))
+    mean, std = ((float(taken[key]),) * depth for key in ("mean", "std"))
+    spec = InputSpec((depth, height, width), mean, std)
     classes, provenance = content["classes"], content["provenance"]
     return Network(layers, spec, classes, content["codec"], provenance, stored)
 

@@ -238,5 +238,8 @@ def _data(images: Tensor, labels: Tensor) -> tuple[Images, InputSpec]:
             "in 0..1, not all the same: train_ternary normalizes them itself"
         )
     shape = (int(images.shape[1]), int(images.shape[2]), int(images.shape[3]))
-    spec = InputSpec(shape, float(scaled.mean()), float(scaled.std()))
+    deviations, means = torch.std_mean(scaled, (0, 2, 3))
+    if not deviations.all():
+        raise TritbenchError(f"{found}, expected no channel that is the same everywhere")
+    spec = InputSpec(shape, tuple(means.tolist()), tuple(deviations.tolist()))
     return Images(pixels, labels.detach().cpu().long()), spec

@@ -175,7 +175,8 @@ def pack_linear(
     layer = PackedLayer(about, {"trits": trits, "scale": scale, "bias": shift})
     classes = [str(index) for index in range(outputs)]
     flatten = PackedLayer({"type": "flatten"})
-    network = Network([flatten, layer], InputSpec((1, 1, inputs), 0.0, 1.0), classes, "", {}, {})
+    spec = InputSpec((1, 1, inputs), (0.0,), (1.0,))
+    network = Network([flatten, layer], spec, classes, "", {}, {})
     return from_packed(network, threads, isa, mode)
 
 

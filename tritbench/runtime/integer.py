@@ -38,7 +38,8 @@ def logits(network: Network, images: NDArray[np.uint8] | Floats, exact: bool = F
     x: NDArray[Any] = images.reshape(-1, *spec.shape)
     if not pixels:
         scaled = x.astype(np.float32) / np.float32(255) if x.dtype == np.uint8 else x
-        x = (scaled - np.float32(spec.mean)) / np.float32(spec.std)
+        mean, std = spec.shared
+        x = (scaled - np.float32(mean)) / np.float32(std)
     x = _apply(before, x)
     for layer, following in rest:
         assert layer is not None

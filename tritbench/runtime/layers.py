@@ -85,8 +85,9 @@ def fold_pixels(
     Returns:
         pixel scales float32 [out, groups], pixel bias float32 [..., out].
     """
-    wide = scales.astype(np.float64) / spec.std
-    shift = (wide * sums).sum(-1) * spec.mean
+    mean, std = spec.shared
+    wide = scales.astype(np.float64) / std
+    shift = (wide * sums).sum(-1) * mean
     return (wide / 255).astype(np.float32), (bias - shift).astype(np.float32)
 
 

@@ -119,8 +119,7 @@ def make_plan(network: Network) -> Plan:
     pixel, channel = np.divmod(shape.interleaved(), shape.channels)
     return Plan(
         *network.input.shape,
-        network.input.mean,
-        network.input.std,
+        *network.input.shared,
         input_ops,
         stages,
         (pixel * lanes + channel).astype(np.int32),

@@ -96,8 +96,8 @@ def _add_module(graph: OnnxBuilder, index: int, module: nn.Module, value: str) -
     match module:
         case Normalize():
             spec = module.spec
-            scale = graph.constant(1 / (255 * spec.std))
-            shift = graph.constant(-spec.mean / spec.std)
+            mean, std = (np.array(values).reshape(-1, 1, 1) for values in (spec.mean, spec.std))
+            scale, shift = (graph.constant(v) for v in (1 / (255 * std), -mean / std))
             value = graph.add("Cast", value, to=graph.onnx.TensorProto.FLOAT)
             return graph.add("Add", graph.add("Mul", value, scale), shift)
         case nn.Linear():
