@@ -16,7 +16,7 @@
 namespace tritbench {
 
 const Kernels* avxvnni_kernels() {
-    static constexpr Kernels kernels = make_kernels<AvxVnni>("avxvnni");
+    static constexpr Kernels kernels = make_kernels<AvxVnni, AvxVnniBytes>("avxvnni");
     return &kernels;
 }
 

@@ -60,10 +60,57 @@ struct Avx2 : Ymm {
     }
 };
 
+// Bytes widened to int16, whose products `vpmaddwd` adds in pairs: byte 0 with 2, 1 with 3.
+struct Avx2Bytes : Ymm {
+    struct Pairs {
+        __m256i even, odd;
+    };
+    struct Quads {
+        Pairs low, high;
+    };
+    using Taps = Quads;
+    static constexpr int BLOCKS = 0;
+    static constexpr int CHAINS = 1;
+    static constexpr int SHIFT = 0;
+    static constexpr int DECODED_ROWS = 0;
+
+    static Pairs broadcast(const uint8_t* from) {
+        const __m256i x = Ymm::broadcast(from);
+        return {_mm256_and_si256(x, _mm256_set1_epi16(255)), _mm256_srli_epi16(x, 8)};
+    }
+    static Accumulator dot(Accumulator sums, Pairs x, Bytes weights) {
+        return {dot_half(sums.low, x, split(weights.low)),
+                dot_half(sums.high, x, split(weights.high))};
+    }
+    static Taps taps(const void* from) {
+        const Bytes weights = load(from);
+        return {split(weights.low), split(weights.high)};
+    }
+    static Quads quads(const uint8_t* a, const uint8_t* b, const uint8_t* c, const uint8_t* d) {
+        const __m256i even = pairs(a, c), odd = pairs(b, d);
+        return {{_mm256_cvtepu8_epi16(_mm256_castsi256_si128(even)),
+                 _mm256_cvtepu8_epi16(_mm256_castsi256_si128(odd))},
+                {_mm256_cvtepu8_epi16(_mm256_extracti128_si256(even, 1)),
+                 _mm256_cvtepu8_epi16(_mm256_extracti128_si256(odd, 1))}};
+    }
+    static Accumulator dot(Accumulator sums, Quads x, Taps taps) {
+        return {dot_half(sums.low, x.low, taps.low), dot_half(sums.high, x.high, taps.high)};
+    }
+
+  private:
+    static Pairs split(__m256i bytes) {
+        return {_mm256_srai_epi16(_mm256_slli_epi16(bytes, 8), 8), _mm256_srai_epi16(bytes, 8)};
+    }
+    static __m256i dot_half(__m256i sums, Pairs x, Pairs weights) {
+        return _mm256_add_epi32(_mm256_add_epi32(sums, _mm256_madd_epi16(x.even, weights.even)),
+                                _mm256_madd_epi16(x.odd, weights.odd));
+    }
+};
+
 }  // namespace
 
 const Kernels* avx2_kernels() {
-    static constexpr Kernels kernels = make_kernels<Avx2>("avx2");
+    static constexpr Kernels kernels = make_kernels<Avx2, Avx2Bytes>("avx2");
     return __builtin_cpu_supports("avx2") ? &kernels : nullptr;
 }
 

@@ -63,10 +63,25 @@ struct Avx512Vnni {
     static Ints part(Accumulator sums, int) { return reinterpret_cast<Ints>(sums); }
 };
 
+struct Avx512VnniBytes : Avx512Vnni {
+    using Taps = __m512i;
+    static constexpr int SHIFT = 0;
+
+    static Taps taps(const void* from) { return _mm512_load_si512(from); }
+    static __m512i quads(const uint8_t* a, const uint8_t* b, const uint8_t* c, const uint8_t* d) {
+        return reinterpret_cast<__m512i>(line(a) | line(b) << 8 | line(c) << 16 | line(d) << 24);
+    }
+
+  private:
+    static Ints line(const uint8_t* from) {
+        return __builtin_convertvector(read<Levels>(from), Ints);
+    }
+};
+
 }  // namespace
 
 const Kernels* avx512vnni_kernels() {
-    static constexpr Kernels kernels = make_kernels<Avx512Vnni>("avx512vnni");
+    static constexpr Kernels kernels = make_kernels<Avx512Vnni, Avx512VnniBytes>("avx512vnni");
     return __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bw") &&
                    __builtin_cpu_supports("avx512vl")
                ? &kernels

@@ -37,7 +37,7 @@ bool has_avxvnni() {
 namespace tritbench {
 
 const Kernels* avxvnni_kernels() {
-    static constexpr Kernels kernels = make_kernels<AvxVnni>("avxvnni");
+    static constexpr Kernels kernels = make_kernels<AvxVnni, AvxVnniBytes>("avxvnni");
     return has_avxvnni() ? &kernels : nullptr;
 }
 

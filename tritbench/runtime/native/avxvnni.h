@@ -24,5 +24,24 @@ struct AvxVnni : Ymm {
     }
 };
 
+struct AvxVnniBytes : AvxVnni {
+    using Taps = Bytes;
+    static constexpr int SHIFT = 0;
+    static constexpr int DECODED_ROWS = 0;
+
+    static Taps taps(const void* from) { return load(from); }
+    static Bytes quads(const uint8_t* a, const uint8_t* b, const uint8_t* c, const uint8_t* d) {
+        const __m256i ab = pairs(a, b), cd = pairs(c, d);
+        const __m256i low = _mm256_unpacklo_epi16(ab, cd), high = _mm256_unpackhi_epi16(ab, cd);
+        return {_mm256_permute2x128_si256(low, high, 0x20),
+                _mm256_permute2x128_si256(low, high, 0x31)};
+    }
+    using AvxVnni::dot;
+    static Accumulator dot(Accumulator sums, Bytes x, Taps taps) {
+        return {_mm256_dpbusd_avx_epi32(sums.low, x.low, taps.low),
+                _mm256_dpbusd_avx_epi32(sums.high, x.high, taps.high)};
+    }
+};
+
 }  // namespace
 }  // namespace tritbench

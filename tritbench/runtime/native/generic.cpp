@@ -62,10 +62,36 @@ struct Generic {
     static Ints part(const Accumulator& sums, int i) { return sums.part[i]; }
 };
 
+struct GenericBytes : Generic {
+    using Taps = Bytes;
+    static constexpr int SHIFT = 0;
+
+    static Taps taps(const void* from) { return load(from); }
+    static Bytes quads(const uint8_t* a, const uint8_t* b, const uint8_t* c, const uint8_t* d) {
+        Bytes bytes;
+        for (int lane = 0; lane < LANES; ++lane)
+            bytes.part[lane / WIDTH][lane % WIDTH] = static_cast<int32_t>(
+                a[lane] | b[lane] << 8 | c[lane] << 16 | static_cast<uint32_t>(d[lane]) << 24);
+        return bytes;
+    }
+    static Accumulator dot(Accumulator sums, Ints x, const Bytes& weights) {
+        Bytes inputs;
+        for (Ints& part : inputs.part) part = x;
+        return dot(sums, inputs, weights);
+    }
+    static Accumulator dot(Accumulator sums, const Bytes& x, const Bytes& weights) {
+        for (int byte = 0; byte < 4; ++byte)
+            for (int i = 0; i < PARTS; ++i)
+                sums.part[i] +=
+                    (weights.part[i] << (24 - 8 * byte) >> 24) * (x.part[i] >> (8 * byte) & 0xFF);
+        return sums;
+    }
+};
+
 }  // namespace
 
 const Kernels* generic_kernels() {
-    static constexpr Kernels kernels = make_kernels<Generic>("generic");
+    static constexpr Kernels kernels = make_kernels<Generic, GenericBytes>("generic");
     return &kernels;
 }
 

@@ -12,6 +12,8 @@
 #include <cstdint>
 #include <string>
 
+#include "float_kernels.h"
+
 namespace tritbench {
 
 constexpr int LANES = 16;  // outputs in a panel
@@ -60,7 +62,12 @@ struct Kernels {
     void (*matmul)(const Weights& weights, const Row<uint8_t>* rows, int64_t count, bool pool,
                    Decoded* room, float* out, int64_t stride);
 
-    // The same for float activations, with nothing but additions and subtractions in the sums.
+    // The same for weights of 8 bits: `codes` are [panels][blocks] of Decoded.
+    void (*matmul_bytes)(const Weights& weights, const Row<uint8_t>* rows, int64_t count, bool pool,
+                         float* out, int64_t stride);
+
+    // The same as `matmul` for float activations, with nothing but additions and subtractions in
+    // the sums.
     void (*matmul_exact)(const Weights& weights, const Row<float>* rows, int64_t count, float* out,
                          int64_t stride);
 
@@ -80,6 +87,8 @@ struct Kernels {
 
     // Reads `bytes` bytes, for measuring how fast they can be had.
     int32_t (*read_bytes)(const uint8_t* from, int64_t bytes);
+
+    FloatKernels floats;
 };
 
 // The kernels of an instruction set, or null where this build or machine lacks it. `ISAS` names

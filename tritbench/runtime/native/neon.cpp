@@ -80,10 +80,25 @@ struct Neon {
     static Ints part(const Accumulator& sums, int i) { return sums.at[i]; }
 };
 
+struct NeonBytes : Neon {
+    using Taps = Bytes;
+    static constexpr int SHIFT = 0;
+
+    static Taps taps(const void* from) { return load(from); }
+    static Bytes quads(const uint8_t* a, const uint8_t* b, const uint8_t* c, const uint8_t* d) {
+        const uint8x16_t sign = vdupq_n_u8(0x80);
+        const uint8x16x4_t lines = {{veorq_u8(vld1q_u8(a), sign), veorq_u8(vld1q_u8(b), sign),
+                                     veorq_u8(vld1q_u8(c), sign), veorq_u8(vld1q_u8(d), sign)}};
+        uint8_t bytes[64];
+        vst4q_u8(bytes, lines);
+        return load(bytes);
+    }
+};
+
 }  // namespace
 
 const Kernels* neon_kernels() {
-    static constexpr Kernels kernels = make_kernels<Neon>("neon");
+    static constexpr Kernels kernels = make_kernels<Neon, NeonBytes>("neon");
     return getauxval(AT_HWCAP) & HWCAP_ASIMDDP ? &kernels : nullptr;
 }
 

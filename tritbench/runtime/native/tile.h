@@ -14,7 +14,8 @@
 
 #pragma once
 
-#include "vectors.h"
+#include "depthwise.h"
+#include "float_matmul.h"
 
 namespace tritbench {
 namespace {
@@ -204,7 +205,8 @@ void decode_panel(const uint8_t* codes, int64_t blocks, Decoded* to) {
     }
 }
 
-// Panels from `panel` on, P at a time; R rows at a time, or the four of a pool.
+// Panels from `panel` on, P at a time; R rows at a time, or the four of a pool. Without `room`
+// the codes are decoded already.
 template <class Isa, int R, int P, bool DECODED>
 void matmul_panels(const Weights& w, int64_t panel, const Row<uint8_t>* rows, int64_t count,
                    bool pool, Decoded* room, float* out, int64_t stride) {
@@ -212,9 +214,13 @@ void matmul_panels(const Weights& w, int64_t panel, const Row<uint8_t>* rows, in
         const uint8_t* codes = w.codes + panel * w.blocks * BLOCK_BYTES;
         Panels<DECODED> panels{codes, w.blocks * Panels<DECODED>::BYTES};
         if constexpr (DECODED) {
-            static_assert(P == 1);
-            decode_panel<Isa>(codes, w.blocks, room);
-            panels.data = room->bytes[0];
+            if constexpr (Isa::DECODED_ROWS > 0) {
+                static_assert(P == 1);
+                decode_panel<Isa>(codes, w.blocks, room);
+                panels.data = room->bytes[0];
+            } else {
+                panels.data = w.codes + panel * panels.stride;
+            }
         }
         if constexpr (R > 1)
             if (pool) {
@@ -293,8 +299,33 @@ inline void matmul_exact(const Weights& w, const Row<float>* rows, int64_t count
 }
 
 template <class Isa>
+void matmul_bytes(const Weights& w, const Row<uint8_t>* rows, int64_t count, bool pool, float* out,
+                  int64_t stride) {
+    if (count == 1)
+        matmul_panels<Isa, 1, Isa::ROW_PANELS, true>(w, 0, rows, 1, false, nullptr, out, stride);
+    else
+        matmul_panels<Isa, Isa::ROWS, Isa::PANELS, true>(w, 0, rows, count, pool, nullptr, out,
+                                                         stride);
+}
+
+// `Bytes` is the Isa for weights of 8 bits. It has SHIFT 0, no BLOCKS, and for depthwise weights
+//   Taps       of 16 channels: as `taps` has them of four bytes each
+//   quads      the bytes of four lines, for 16 channels
+//   dot        of these two
+template <class Isa, class Bytes>
 constexpr Kernels make_kernels(const char* name) {
-    return {name, matmul<Isa>, matmul_exact, range, quantize, max_pool, normalize, read_bytes};
+    return {name,
+            matmul<Isa>,
+            matmul_bytes<Bytes>,
+            matmul_exact,
+            range,
+            quantize,
+            max_pool,
+            normalize,
+            read_bytes,
+            {depthwise_bytes<Bytes>, depthwise_floats, float_matmul, pack_panels, attention,
+             layer_norm, softmax, group_norm, unary, clamp_values, binary, max_pool_map,
+             average_pool_map, mean_map}};
 }
 
 }  // namespace

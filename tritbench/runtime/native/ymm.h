@@ -48,6 +48,12 @@ struct Ymm {
     static Accumulator add(Accumulator a, Accumulator b) {
         return {_mm256_add_epi32(a.low, b.low), _mm256_add_epi32(a.high, b.high)};
     }
+    // Bytes of two lines by turns.
+    static __m256i pairs(const uint8_t* a, const uint8_t* b) {
+        const __m128i x = _mm_loadu_si128(reinterpret_cast<const __m128i*>(a));
+        const __m128i y = _mm_loadu_si128(reinterpret_cast<const __m128i*>(b));
+        return _mm256_set_m128i(_mm_unpackhi_epi8(x, y), _mm_unpacklo_epi8(x, y));
+    }
     static Ints part(Accumulator sums, int i) {
         return reinterpret_cast<Ints>(i == 0 ? sums.low : sums.high);
     }
