@@ -20,7 +20,7 @@ from tritbench.data import Dataset, Images
 from tritbench.errors import TritbenchError, reported
 from tritbench.files import write_atomic
 from tritbench.params import Params, load_params
-from tritbench.quantize import Quantized, quantize_ptq, train_qat
+from tritbench.quantize import QuantizedChain, quantize_ptq, train_qat
 
 THRESHOLDS = [round(0.1 * step, 1) for step in range(2, 11)]
 SWEPT = ("threshold", "optimal", "gptq")
@@ -95,7 +95,7 @@ def qat(params: Params, name: str, method: str) -> str:
 
 def row(
     seed: int,
-    quantized: Quantized,
+    quantized: QuantizedChain,
     checkpoint: models.Checkpoint,
     dataset: Dataset,
     seconds: float,

@@ -8,7 +8,7 @@ from torch import nn
 
 from tritbench.models import InputSpec, build
 from tritbench.params import PtqParams, QuantizeParams
-from tritbench.quantize import Quantized, quantize_ptq
+from tritbench.quantize import QuantizedChain, quantize_ptq
 
 CLASSES = ["a", "b", "c"]
 SETTINGS = {
@@ -68,7 +68,7 @@ def two_sided(ternary):
     with torch.no_grad():
         for name, weight in weights.items():
             model[int(name)].weight.copy_(weight.dequantize())
-    return Quantized(model, weights, ternary.input)
+    return QuantizedChain(model, weights, ternary.input)
 
 
 def quantized(name="odd", granularity="channel", size=8):

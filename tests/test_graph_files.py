@@ -12,11 +12,14 @@ from tritbench import runtime
 from tritbench.commands import inspect
 from tritbench.errors import TritbenchError
 from tritbench.graph import capture, run
+from tritbench.models import InputSpec
 from tritbench.packing import (
     Normalization,
     graph_trit_bytes,
+    load_graph,
     load_trit,
     read_graph_trit,
+    save_trit,
 )
 from tritbench.packing.artifact import KEY
 from tritbench.packing.codecs import CODECS
@@ -25,6 +28,7 @@ from tritbench.packing.graph_file import pack_graph, ternary_arrays
 from tritbench.packing.weights import IntegerArray
 from tritbench.params import PtqParams, QuantizeParams
 from tritbench.quantize import quantize_graph
+from tritbench.runtime.half import half_arrays
 
 NETWORKS = networks()
 PTQ = PtqParams(method="threshold", calibration={}, bias_correction=True, batchnorm=True)
@@ -216,3 +220,26 @@ def test_what_takes_no_images_is_not_given_pictures(tmp_path):
     path.write_bytes(file("tokens")[0])
     with pytest.raises(TritbenchError, match=r"takes \[-1, 8\] as it is, expected pixels"):
         runtime.load(path).input  # noqa: B018
+
+
+def test_float16_arrays_of_a_graph_change_no_prediction(tmp_path):
+    module, example = NETWORKS["residual"]
+    spec = InputSpec(tuple(example.shape[1:]), (0.5,) * 3, (0.25,) * 3)
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (300, *spec.shape), generator=generator).to(torch.uint8)
+    settings = QuantizeParams(
+        threshold=0.7, reference="absmean", granularity="channel", backend="native"
+    )
+    found = quantize_graph(capture(module, example), [spec.normalize(images)], settings, PTQ)
+    half = half_arrays(found, spec, images)
+    assert {name.rpartition(".")[2] for name in half} >= {"scale", "bias"}
+    save_trit(tmp_path / "it.trit", found, spec, classes(found.graph), {}, half=half)
+    stored = load_graph(tmp_path / "it.trit").stored
+    assert {name for name, array in stored.items() if array.dtype == np.float16} == half
+    expected = run(found.graph, spec.normalize(images)).argmax(1)
+    assert torch.equal(runtime.load(tmp_path / "it.trit")(images).argmax(1), expected)
+
+
+def test_a_file_has_a_class_for_each_logit(tmp_path):
+    with pytest.raises(TritbenchError, match=r"it\.trit: the network gives \[n, 5\], expected"):
+        save_trit(tmp_path / "it.trit", quantized("residual"), None, ["a"], {})

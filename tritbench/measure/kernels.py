@@ -16,7 +16,7 @@ from tritbench.models import InputSpec, build, weight_layers
 from tritbench.packing import Network
 from tritbench.packing.fold import fold
 from tritbench.params import QuantizeParams
-from tritbench.quantize import Quantized
+from tritbench.quantize import QuantizedChain
 from tritbench.quantize.ternary import ternarize
 
 THRESHOLD = 0.75
@@ -145,5 +145,5 @@ def ternary_network(model: nn.Sequential, spec: InputSpec) -> Network:
         name: ternarize(layer.weight.detach(), SETTINGS, THRESHOLD)
         for name, layer in weight_layers(model).items()
     }
-    layers = fold(Quantized(model, weights, spec))
+    layers = fold(QuantizedChain(model, weights, spec))
     return Network(layers, spec, [], "base3", {}, {})

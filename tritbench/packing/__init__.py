@@ -1,17 +1,14 @@
 """From trits to bytes and back: codecs and the .trit artifact. Reading does without PyTorch."""
 
 from tritbench.packing.artifact import (
-    graph_trit_bytes,
     holds_graph,
     load_graph,
     load_trit,
     read_graph_trit,
     read_trit,
-    save_graph,
-    save_trit,
-    trit_bytes,
 )
 from tritbench.packing.network import GraphNetwork, Network, Normalization, PackedLayer
+from tritbench.packing.writer import graph_trit_bytes, save_trit, trit_bytes
 
 __all__ = [
     "GraphNetwork",
@@ -24,7 +21,6 @@ __all__ = [
     "load_trit",
     "read_graph_trit",
     "read_trit",
-    "save_graph",
     "save_trit",
     "trit_bytes",
 ]

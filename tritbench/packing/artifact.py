@@ -1,169 +1,25 @@
-"""The .trit file: a ternary network in safetensors, checked in full before it is used.
+"""Reading the .trit file: a ternary network in safetensors, checked in full before it is used.
 
 docs/format.md specifies it.
 """
 
-import hashlib
-import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tritbench.errors import TritbenchError
-from tritbench.files import read_bytes, write_atomic
+from tritbench.files import read_bytes
 from tritbench.packing.codecs import CODECS, Codec
-from tritbench.packing.container import Arrays, parse_json, read_container, write_container
+from tritbench.packing.container import Arrays, parse_json, read_container
 from tritbench.packing.entropy import check_expansion
-from tritbench.packing.graph_file import graph_arrays, pack_graph, read_graph, ternary_arrays
+from tritbench.packing.graph_file import read_graph
 from tritbench.packing.network import GraphNetwork, Network, Normalization, PackedLayer
-from tritbench.packing.schema import (
-    FORMAT_VERSION,
-    GRAPH_VERSION,
-    check_about,
-    check_graph_about,
-)
-from tritbench.packing.weights import PackedGraph
-from tritbench.shapes import InputSpec, Layer, check_chain, row_length
-
-if TYPE_CHECKING:
-    from tritbench.quantize import Quantized, QuantizedGraph
-
-KEY = "tritbench"
-PROVENANCE_SHARE = 0.005  # of a file; where provenance would take more, it is shortened to digests
-
-
-def save_trit(
-    path: Path,
-    quantized: "Quantized",
-    spec: InputSpec,
-    classes: list[str],
-    provenance: Mapping[str, Any],
-    codec: str = "base3",
-    half: Collection[str] = (),
-) -> None:
-    """Fold and pack a quantized network into `path`; the same network gives the same bytes.
-
-    Args:
-        path: of the file.
-        quantized: the network.
-        spec: what it takes.
-        classes: one name for each logit.
-        provenance: plain JSON; objects in it become digests where the file is small.
-        codec: a key of CODECS.
-        half: names of scales and biases to store as float16 (`layers.1.scale`).
-
-    Raises:
-        TritbenchError: naming an array with a value that is not finite, or layers that do not
-            follow one another.
-    """
-    try:
-        write_atomic(path, trit_bytes(quantized, spec, classes, provenance, codec, half))
-    except TritbenchError as error:
-        raise TritbenchError(f"{path}: {error}") from None
-
-
-def trit_bytes(
-    quantized: "Quantized",
-    spec: InputSpec,
-    classes: list[str],
-    provenance: Mapping[str, Any],
-    codec: str = "base3",
-    half: Collection[str] = (),
-) -> bytes:
-    """What `save_trit` writes."""
-    from tritbench.packing.fold import fold  # here, for reading does without PyTorch
-
-    layers = fold(quantized)
-    mean, std = spec.shared
-    check_chain([layer.about for layer in layers], spec.shape, len(classes))
-    arrays: Arrays = {}
-    for index, layer in enumerate(layers):
-        for key, array in layer.arrays.items():
-            name = f"layers.{index}.{key}"
-            if key == "trits":
-                arrays[name] = CODECS[codec].pack(array)
-                continue
-            with np.errstate(over="ignore"):
-                arrays[name] = array.astype(np.float16) if name in half else array
-            if not np.isfinite(arrays[name]).all():
-                raise TritbenchError(f"{name} holds NaN or infinity as {arrays[name].dtype}")
-    about = {
-        "format_version": FORMAT_VERSION,
-        "codec": codec,
-        "layers": [_shortest(layer.about) for layer in layers],
-        "input": {"shape": spec.shape, "mean": _float32(mean), "std": _float32(std)},
-        "classes": classes,
-    }
-    return _file(arrays, about, provenance)
-
-
-def graph_trit_bytes(
-    packed: PackedGraph,
-    normalization: Normalization | None,
-    classes: list[str],
-    provenance: Mapping[str, Any],
-    codec: str = "base3",
-    half: Collection[str] = (),
-) -> bytes:
-    """A .trit file of version 2: what `load_graph` reads.
-
-    Args:
-        packed: what `pack_graph` made.
-        normalization: of uint8 images; none where the network takes its input as it is.
-        classes: one name for each logit.
-        provenance: plain JSON; objects in it become digests where the file is small.
-        codec: a key of CODECS.
-        half: names of arrays to store as float16.
-
-    Raises:
-        TritbenchError: naming an array with a value that is not finite.
-    """
-    arrays, described = graph_arrays(packed, codec, half)
-    about: dict[str, Any] = {"format_version": GRAPH_VERSION, "codec": codec, **described}
-    if normalization is not None:
-        about |= {k: [_float32(n) for n in v] for k, v in vars(normalization).items()}
-    about["classes"] = classes
-    return _file(arrays, about, provenance)
-
-
-def save_graph(
-    path: Path,
-    quantized: "QuantizedGraph",
-    classes: list[str],
-    normalization: Normalization | None = None,
-    provenance: Mapping[str, Any] | None = None,
-    codec: str = "base3",
-) -> None:
-    """Write what `quantize_graph` made as a .trit file of version 2.
-
-    Args:
-        path: of the file.
-        quantized: the graph and its ternary weights.
-        classes: one name for each logit.
-        normalization: of uint8 images; none where the network takes its input as it is.
-        provenance: plain JSON about where the network comes from.
-        codec: a key of CODECS.
-
-    Raises:
-        TritbenchError: naming an array with a value that is not finite.
-    """
-    packed = pack_graph(quantized.graph, ternary_arrays(quantized.weights))
-    try:
-        data = graph_trit_bytes(packed, normalization, classes, provenance or {}, codec)
-    except TritbenchError as error:
-        raise TritbenchError(f"{path}: {error}") from None
-    write_atomic(path, data)
-
-
-def _file(arrays: Arrays, about: dict[str, Any], provenance: Mapping[str, Any]) -> bytes:
-    budget = PROVENANCE_SHARE * sum(array.nbytes for array in arrays.values())
-    whole = len(_json(_json(provenance))) <= budget
-    about["provenance"] = provenance if whole else {k: _digest(v) for k, v in provenance.items()}
-    return write_container(arrays, {KEY: _json(about)})
+from tritbench.packing.schema import GRAPH_VERSION, KEY, check_about, check_graph_about
+from tritbench.shapes import InputSpec, Layer, row_length
 
 
 def load_trit(path: Path) -> Network:
@@ -318,26 +174,3 @@ def _take(unread: Arrays, name: str) -> NDArray[Any]:
     if name not in unread:
         raise TritbenchError(f"{name} is missing")
     return unread.pop(name)
-
-
-def _shortest(layer: Layer) -> Layer:
-    """Without the group size where it is the whole row, as it mostly is."""
-    if layer.get("group_size") == (row_length(layer) if "in" in layer else None):
-        return {key: value for key, value in layer.items() if key != "group_size"}
-    return layer
-
-
-def _float32(value: float) -> float:
-    """The shortest decimal that float32 rounds to the same number."""
-    return float(str(np.float32(value)))
-
-
-def _digest(value: Any) -> Any:
-    if isinstance(value, dict):
-        canonical = json.dumps(value, separators=(",", ":"), sort_keys=True)
-        return "sha256:" + hashlib.sha256(canonical.encode()).hexdigest()[:16]
-    return value
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, separators=(",", ":"))

@@ -8,12 +8,12 @@ from torch import Tensor, nn
 
 from tritbench.models import describe
 from tritbench.packing.network import PackedLayer
-from tritbench.quantize import Quantized
+from tritbench.quantize import QuantizedChain
 
 BatchNorm = nn.BatchNorm1d | nn.BatchNorm2d
 
 
-def fold(quantized: Quantized) -> list[PackedLayer]:
+def fold(quantized: QuantizedChain) -> list[PackedLayer]:
     """Fold each BatchNorm into the scale and bias of the weights before it, in float64.
 
     A BatchNorm that does not follow Linear or Conv2d becomes an `affine` layer of its own.
@@ -57,7 +57,7 @@ def folded_weights(model: nn.Sequential) -> list[NDArray[np.float64]]:
 
 
 def _weight_layer(
-    quantized: Quantized,
+    quantized: QuantizedChain,
     name: str,
     module: nn.Linear | nn.Conv2d,
     about: dict[str, Any],

@@ -7,6 +7,7 @@ from tritbench.errors import TritbenchError
 from tritbench.packing.codecs import CODECS
 from tritbench.shapes import LARGEST, check_chain, row_length
 
+KEY = "tritbench"  # of the metadata
 FORMAT_VERSION = 1
 GRAPH_VERSION = 2
 MOST_LAYERS = 4096

@@ -15,29 +15,16 @@ from tritbench.graph.interpret import execute, last_uses, tensors
 from tritbench.params import PtqParams, QuantizeParams
 from tritbench.quantize.layer import Geometry, Layer, Statistics
 from tritbench.quantize.ptq import METHODS, Method
-from tritbench.quantize.ternary import TernaryWeight, require_alive, require_finite
+from tritbench.quantize.ternary import Quantized, TernaryWeight, require_alive, require_finite
 from tritbench.quantize.trits import check_backend
 
 Batches = list[Tensor]
 
 
-@dataclass(frozen=True)
-class QuantizedGraph:
-    """A graph whose weights are ternary.
-
-    Attributes:
-        graph: with the dequantized weights, and biases and statistics that fit them.
-        weights: the ternary weights by parameter name.
-    """
-
-    graph: Graph
-    weights: dict[str, TernaryWeight]
-
-
 @torch.no_grad()
 def quantize_graph(
     graph: Graph, inputs: Batches, settings: QuantizeParams, ptq: PtqParams
-) -> QuantizedGraph:
+) -> Quantized:
     """Make every weight of a linear or a convolution ternary, in the order of the graph.
 
     Each is quantized for the inputs that it gets from the network so far. What no later operation
@@ -63,7 +50,7 @@ def quantize_graph(
     walk = _Walk(graph, METHODS[ptq.method], settings, ptq, floats, dict(floats))
     found = walk.run(inputs)
     parameters = {name: np.ascontiguousarray(t.numpy()) for name, t in walk.parameters.items()}
-    return QuantizedGraph(dataclasses.replace(graph, parameters=parameters), found)
+    return Quantized(dataclasses.replace(graph, parameters=parameters), found)
 
 
 @dataclass

@@ -18,7 +18,7 @@ from tritbench.quantize.layer import BATCH, Layer
 from tritbench.quantize.predictions import descend_on_predictions, match_predictions
 from tritbench.quantize.progress import progress
 from tritbench.quantize.ternary import (
-    Quantized,
+    QuantizedChain,
     TernaryWeight,
     references,
     require_alive,
@@ -116,7 +116,7 @@ def quantize_ptq(
     spec: InputSpec,
     settings: QuantizeParams,
     ptq: PtqParams,
-) -> Quantized:
+) -> QuantizedChain:
     """Make every Linear and Conv2d of a trained network ternary, in order; `model` stays as it is.
 
     Args:
@@ -183,7 +183,7 @@ def quantize_ptq(
         tail = {name: w for name, w in weights.items() if int(name) >= start}
         weights |= match_predictions(_part(model, start), tail, inputs, predictions)
     model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    return Quantized(model, weights, spec)
+    return QuantizedChain(model, weights, spec)
 
 
 @torch.no_grad()

@@ -13,7 +13,7 @@ from tritbench.models import InputSpec, check_layers, check_network, describe, w
 from tritbench.params import PtqParams, QatParams, QuantizeParams
 from tritbench.quantize.fake import FakeQuantize, LearnedStep, StraightThrough, TrainedScales
 from tritbench.quantize.ptq import quantize_ptq, search_layer
-from tritbench.quantize.ternary import Quantized, require_alive, require_finite
+from tritbench.quantize.ternary import QuantizedChain, require_alive, require_finite
 from tritbench.quantize.trits import check_backend
 from tritbench.shapes import follow
 from tritbench.train import Epoch, Recipe, fit, steps_per_epoch
@@ -47,7 +47,7 @@ def train_qat(
     recipe: Recipe,
     teacher: nn.Sequential | None = None,
     label: str = "qat",
-) -> tuple[Quantized, list[Epoch]]:
+) -> tuple[QuantizedChain, list[Epoch]]:
     """Train a ternary network from a float one, which stays as it is.
 
     Args:
@@ -119,7 +119,7 @@ def train_qat(
             require_alive(name, latent(name), weights[name], settings)
             parametrize.remove_parametrizations(layers[name], "weight")
             layers[name].weight.copy_(weights[name].dequantize())
-    return Quantized(student, weights, spec), curve
+    return QuantizedChain(student, weights, spec), curve
 
 
 def check_schedule(qat: QatParams, recipe: Recipe, images: int) -> None:
@@ -152,7 +152,7 @@ def train_ternary(
     threshold_warmup: int = 0,
     stochastic_rounding: bool = False,
     seed: int = 0,
-) -> Quantized:
+) -> QuantizedChain:
     """Quantization-aware training of any packable network on two tensors.
 
     Images are normalized here by their own mean and standard deviation, which the result's `input`

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tritbench.errors import TritbenchError
+from tritbench.graph.graph import Graph
 from tritbench.models import InputSpec
 from tritbench.params import QuantizeParams
 from tritbench.quantize.trits import BACKENDS
@@ -44,7 +45,20 @@ class TernaryWeight:
 
 @dataclass(frozen=True)
 class Quantized:
-    """A network whose Linear and Conv2d weights are ternary.
+    """A network whose weights are ternary.
+
+    Attributes:
+        graph: with the dequantized weights, and biases and statistics that fit them.
+        weights: the ternary weights by parameter name.
+    """
+
+    graph: Graph
+    weights: dict[str, TernaryWeight]
+
+
+@dataclass(frozen=True)
+class QuantizedChain:
+    """A chain of layers whose Linear and Conv2d weights are ternary.
 
     Attributes:
         model: the float network holding the dequantized weights, in evaluation mode.

@@ -1,0 +1,177 @@
+"""Writing the .trit file: what `artifact.py` reads."""
+
+import hashlib
+import json
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tritbench.errors import TritbenchError
+from tritbench.files import write_atomic
+from tritbench.packing.codecs import CODECS
+from tritbench.packing.container import Arrays, write_container
+from tritbench.packing.graph_file import graph_arrays, pack_graph, ternary_arrays
+from tritbench.packing.network import Normalization
+from tritbench.packing.schema import FORMAT_VERSION, GRAPH_VERSION, KEY
+from tritbench.packing.weights import PackedGraph
+from tritbench.shapes import InputSpec, Layer, check_chain, row_length
+
+if TYPE_CHECKING:
+    from tritbench.quantize import Quantized, QuantizedChain
+
+PROVENANCE_SHARE = 0.005  # of a file; where provenance would take more, it is shortened to digests
+
+
+def save_trit(
+    path: Path,
+    quantized: "Quantized | QuantizedChain",
+    spec: InputSpec | None,
+    classes: list[str],
+    provenance: Mapping[str, Any],
+    codec: str = "base3",
+    half: Collection[str] = (),
+) -> None:
+    """Fold and pack a quantized network into `path`; the same network gives the same bytes.
+
+    Args:
+        path: of the file.
+        quantized: the network.
+        spec: how it takes uint8 images; none where it takes its input as it is.
+        classes: one name for each logit.
+        provenance: plain JSON; objects in it become digests where the file is small.
+        codec: a key of CODECS.
+        half: names of arrays to store as float16, as `half_arrays` gives them.
+
+    Raises:
+        TritbenchError: naming an array with a value that is not finite, or what the network gives
+            instead of a logit for each class.
+    """
+    try:
+        write_atomic(path, trit_bytes(quantized, spec, classes, provenance, codec, half))
+    except TritbenchError as error:
+        raise TritbenchError(f"{path}: {error}") from None
+
+
+def trit_bytes(
+    quantized: "Quantized | QuantizedChain",
+    spec: InputSpec | None,
+    classes: list[str],
+    provenance: Mapping[str, Any],
+    codec: str = "base3",
+    half: Collection[str] = (),
+) -> bytes:
+    """What `save_trit` writes."""
+    from tritbench.quantize import QuantizedChain  # here, for reading does without PyTorch
+
+    if isinstance(quantized, QuantizedChain):
+        assert spec is not None
+        return _chain_bytes(quantized, spec, classes, provenance, codec, half)
+    packed = pack_graph(quantized.graph, ternary_arrays(quantized.weights))
+    normalization = None
+    if spec is not None:
+        normalization = Normalization(spec.mean, spec.std)
+        normalization.check(packed.graph)
+    return graph_trit_bytes(packed, normalization, classes, provenance, codec, half)
+
+
+def graph_trit_bytes(
+    packed: PackedGraph,
+    normalization: Normalization | None,
+    classes: list[str],
+    provenance: Mapping[str, Any],
+    codec: str = "base3",
+    half: Collection[str] = (),
+) -> bytes:
+    """A .trit file of version 2: what `load_graph` reads.
+
+    Args:
+        packed: what `pack_graph` made.
+        normalization: of uint8 images; none where the network takes its input as it is.
+        classes: one name for each logit.
+        provenance: plain JSON; objects in it become digests where the file is small.
+        codec: a key of CODECS.
+        half: names of arrays to store as float16.
+
+    Raises:
+        TritbenchError: naming an array with a value that is not finite, or what the network gives
+            instead of a logit for each class.
+    """
+    given = packed.graph.shapes()[packed.graph.output]
+    if given != (-1, len(classes)):
+        sizes = ", ".join("n" if size < 0 else str(size) for size in given)
+        raise TritbenchError(
+            f"the network gives [{sizes}], expected [n, {len(classes)}], a logit for each class"
+        )
+    arrays, described = graph_arrays(packed, codec, half)
+    about: dict[str, Any] = {"format_version": GRAPH_VERSION, "codec": codec, **described}
+    if normalization is not None:
+        about |= {k: [_float32(n) for n in v] for k, v in vars(normalization).items()}
+    about["classes"] = classes
+    return _file(arrays, about, provenance)
+
+
+def _chain_bytes(
+    quantized: "QuantizedChain",
+    spec: InputSpec,
+    classes: list[str],
+    provenance: Mapping[str, Any],
+    codec: str,
+    half: Collection[str],
+) -> bytes:
+    """A .trit file of version 1."""
+    from tritbench.packing.fold import fold  # here, for reading does without PyTorch
+
+    layers = fold(quantized)
+    mean, std = spec.shared
+    check_chain([layer.about for layer in layers], spec.shape, len(classes))
+    arrays: Arrays = {}
+    for index, layer in enumerate(layers):
+        for key, array in layer.arrays.items():
+            name = f"layers.{index}.{key}"
+            if key == "trits":
+                arrays[name] = CODECS[codec].pack(array)
+                continue
+            with np.errstate(over="ignore"):
+                arrays[name] = array.astype(np.float16) if name in half else array
+            if not np.isfinite(arrays[name]).all():
+                raise TritbenchError(f"{name} holds NaN or infinity as {arrays[name].dtype}")
+    about = {
+        "format_version": FORMAT_VERSION,
+        "codec": codec,
+        "layers": [_shortest(layer.about) for layer in layers],
+        "input": {"shape": spec.shape, "mean": _float32(mean), "std": _float32(std)},
+        "classes": classes,
+    }
+    return _file(arrays, about, provenance)
+
+
+def _file(arrays: Arrays, about: dict[str, Any], provenance: Mapping[str, Any]) -> bytes:
+    budget = PROVENANCE_SHARE * sum(array.nbytes for array in arrays.values())
+    whole = len(_json(_json(provenance))) <= budget
+    about["provenance"] = provenance if whole else {k: _digest(v) for k, v in provenance.items()}
+    return write_container(arrays, {KEY: _json(about)})
+
+
+def _shortest(layer: Layer) -> Layer:
+    """Without the group size where it is the whole row, as it mostly is."""
+    if layer.get("group_size") == (row_length(layer) if "in" in layer else None):
+        return {key: value for key, value in layer.items() if key != "group_size"}
+    return layer
+
+
+def _float32(value: float) -> float:
+    """The shortest decimal that float32 rounds to the same number."""
+    return float(str(np.float32(value)))
+
+
+def _digest(value: Any) -> Any:
+    if isinstance(value, dict):
+        canonical = json.dumps(value, separators=(",", ":"), sort_keys=True)
+        return "sha256:" + hashlib.sha256(canonical.encode()).hexdigest()[:16]
+    return value
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"))
