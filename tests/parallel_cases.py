@@ -46,7 +46,7 @@ def images(count):
 def train(case):
     """The trained network's state and its curve, [epochs, columns]."""
     precision = "bfloat16" if case == "bfloat16" else "float32"
-    recipe = Recipe(3, 0.01, 16, 0.1, flip=True, label_smoothing=0.1, precision=precision)
+    recipe = Recipe(3, 0.01, 16, 0.1, augment=("flip",), label_smoothing=0.1, precision=precision)
     if case in ("fp32", "bfloat16"):
         model = network(dropout=0.2)
         curve = fit(model, images(50), images(31), SPEC, recipe, label=case)
@@ -58,7 +58,7 @@ def train(case):
         options = {"method": case, "start": "fp32", "epochs": 3, "learning_rate": 0.01}
         options |= {"distill": 0.5, "threshold_warmup": 2, "stochastic_rounding": case == "ste"}
         qat = QatParams(**options, frozen_epochs=1, frozen_first=case == "lsq")
-        recipe = Recipe(3, 0.01, 16, 0.1, flip=True, distill=0.5)
+        recipe = Recipe(3, 0.01, 16, 0.1, augment=("flip",), distill=0.5)
         quantized, curve = train_qat(
             network(dropout=0.2), images(50), images(31), SPEC, settings, qat, recipe, teacher
         )

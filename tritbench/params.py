@@ -6,7 +6,7 @@ import re
 import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -40,6 +40,7 @@ PeerName = Literal[
     "openvino fp32",
     "openvino int8",
 ]
+AugmentName = Literal["flip", "crop"]
 PtqMethod = Literal["threshold", "raw", "absmean", "optimal", "gptq", "descent"]
 
 # Images that PTQ needs for BatchNorm's statistics and the covariance of a layer's inputs: one image
@@ -58,6 +59,7 @@ def _threshold(value: object) -> float | Literal["auto"]:
     raise expected("auto or a number in (0, 1]")
 
 
+_Value = TypeVar("_Value", int, str)
 Threshold = Annotated[float | Literal["auto"], PlainValidator(_threshold)]
 
 
@@ -82,7 +84,7 @@ def _dataset(value: str) -> str:
     return value
 
 
-def _each_once(values: list[int]) -> list[int]:
+def _each_once(values: list[_Value]) -> list[_Value]:
     if len(set(values)) < len(values):
         raise expected("each value once")
     return values
@@ -133,7 +135,7 @@ class TrainParams(Section):
     """The training loop's settings; mappings hold a value per model."""
 
     epochs: dict[Name, Count]
-    flip: dict[Name, bool]
+    augment: dict[Name, Annotated[list[AugmentName], AfterValidator(_each_once)]]
     label_smoothing: dict[Name, Share]
     precision: dict[Name, Literal["auto", "float32", "bfloat16"]]
     batch_size: Annotated[int, Field(ge=2)]

@@ -17,6 +17,7 @@ from torch.nn.utils import parametrize
 from tqdm import tqdm
 
 from tritbench import parallel
+from tritbench.augment import Draws, augment, draw
 from tritbench.data import Images
 from tritbench.errors import TritbenchError
 from tritbench.models import InputSpec
@@ -36,7 +37,7 @@ class Recipe:
     batch_size: int = 128
     weight_decay: float = 0.0
     warmup: float = 0.1
-    flip: bool = False
+    augment: tuple[str, ...] = ()
     label_smoothing: float = 0.0
     precision: Precision = "float32"
     distill: float = 0.0
@@ -64,7 +65,7 @@ def recipe(params: Params, model: str, device: str) -> Recipe:
         batch_size=train.batch_size,
         weight_decay=train.weight_decay,
         warmup=train.warmup,
-        flip=train.flip[model],
+        augment=tuple(train.augment[model]),
         label_smoothing=train.label_smoothing[model],
         precision=choose(train.precision[model], device),
         device=device,
@@ -168,12 +169,7 @@ def fit(
     taught = None
     if teacher is not None and recipe.distill > 0:
         teacher.to(device, memory_format=memory_format)  # type: ignore[call-overload]
-        predictions = _predictions(
-            teacher, pixels, spec, recipe.flip, autocast, memory_format, here
-        )
-        classes = predictions.shape[-1]
-        hard = F.one_hot(labels.cpu(), classes) * (1 - recipe.label_smoothing)
-        taught = torch.lerp(hard + recipe.label_smoothing / classes, predictions, recipe.distill)
+        taught = _Teacher(teacher, pixels, labels, spec, recipe, autocast, memory_format, here)
     order = torch.Generator().manual_seed(recipe.seed)
     torch.manual_seed(recipe.seed)  # dropout and stochastic rounding
     own = here.own(recipe.batch_size)
@@ -202,14 +198,9 @@ def fit(
                 if on_step is not None:
                     on_step(epoch * epoch_steps + step, steps)
                 chosen = shuffled[step * recipe.batch_size : (step + 1) * recipe.batch_size]
-                flipped = torch.zeros(len(chosen), dtype=torch.bool)
-                if recipe.flip:
-                    flipped = torch.rand(len(chosen), generator=order) < 0.5
-                chosen, flipped = chosen[own], flipped[own]
-                batch = spec.normalize(pixels[chosen.to(device)])
-                if recipe.flip:
-                    mirrored = flipped.to(device).view(-1, 1, 1, 1)
-                    batch = torch.where(mirrored, batch.flip(3), batch)
+                draws = draw(recipe.augment, len(chosen), order)[own]
+                chosen = chosen[own]
+                batch = spec.normalize(augment(pixels[chosen.to(device)], draws))
                 batch = batch.contiguous(memory_format=memory_format)
                 target = labels[chosen.to(device)]
                 with autocast:
@@ -218,8 +209,7 @@ def fit(
                         smoothing = recipe.label_smoothing
                         loss = F.cross_entropy(logits, target, label_smoothing=smoothing)
                     else:
-                        soft = taught[flipped.long(), chosen].to(device)
-                        loss = F.cross_entropy(logits, soft)
+                        loss = F.cross_entropy(logits, taught.targets(chosen, draws, batch))
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
@@ -294,29 +284,54 @@ def _validate(
     return loss / len(images), correct / len(images)
 
 
-@torch.no_grad()
-def _predictions(
-    teacher: nn.Sequential,
-    pixels: Tensor,
-    spec: InputSpec,
-    flip: bool,
-    autocast: torch.autocast,
-    memory_format: torch.memory_format,
-    here: parallel.Group,
-) -> Tensor:
-    """The teacher's probabilities [1 or 2, n, classes] for every image and, where `flip`, its
-    mirror image. Taken once: in each epoch anew they would be a third of the training's time.
+class _Teacher:
+    """Targets that follow a teacher's predictions, `recipe.distill` of them, and labels.
+
+    The predictions for every image and, with `flip`, its mirror image are taken once: in each step
+    anew they would be a third of the training's time. Crops are too many for that.
     """
-    predictions = []
-    for images in (pixels, pixels.flip(3)) if flip else (pixels,):
-        with autocast:
-            logits = [
-                teacher(spec.normalize(batch).contiguous(memory_format=memory_format)).float()
-                for batch in images[here.own(len(images))].split(EVALUATION_BATCH)
-            ]
-        probabilities = torch.cat(logits).softmax(1)
-        predictions.append(here.gather(probabilities, len(images)).cpu())
-    return torch.stack(predictions)
+
+    def __init__(
+        self,
+        teacher: nn.Sequential,
+        pixels: Tensor,
+        labels: Tensor,
+        spec: InputSpec,
+        recipe: Recipe,
+        autocast: torch.autocast,
+        memory_format: torch.memory_format,
+        here: parallel.Group,
+    ) -> None:
+        self.model, self.labels, self.recipe = teacher, labels, recipe
+        self.spec, self.autocast, self.memory_format = spec, autocast, memory_format
+        self.known: Tensor | None = None  # targets [1 or 2, n, classes]
+        if "crop" not in recipe.augment:
+            sides = (False, True) if "flip" in recipe.augment else (False,)
+            predictions = torch.stack([self._predictions(pixels, side, here) for side in sides])
+            self.known = self._mixed(labels.cpu(), predictions)
+
+    def targets(self, chosen: Tensor, draws: Draws, batch: Tensor) -> Tensor:
+        """Probabilities [m, classes] for a batch [m, ...] of images, their indices and draws."""
+        if self.known is not None:
+            return self.known[draws.flipped.long(), chosen].to(batch.device)
+        with torch.no_grad():
+            predictions = self.model(batch).float().softmax(1)
+        return self._mixed(self.labels[chosen.to(batch.device)], predictions)
+
+    def _mixed(self, labels: Tensor, predictions: Tensor) -> Tensor:
+        smoothing, classes = self.recipe.label_smoothing, predictions.shape[-1]
+        hard = F.one_hot(labels, classes) * (1 - smoothing) + smoothing / classes
+        return torch.lerp(hard, predictions, self.recipe.distill)
+
+    @torch.no_grad()
+    def _predictions(self, pixels: Tensor, mirrored: bool, here: parallel.Group) -> Tensor:
+        logits = []
+        with self.autocast:
+            for part in pixels[here.own(len(pixels))].split(EVALUATION_BATCH):
+                batch = self.spec.normalize(part.flip(3) if mirrored else part)
+                batch = batch.contiguous(memory_format=self.memory_format)
+                logits.append(self.model(batch).float())
+        return here.gather(torch.cat(logits).softmax(1), len(pixels)).cpu()
 
 
 def _keep_format(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
