@@ -14,7 +14,8 @@ import numpy as np
 from tritbench import runtime
 from tritbench.errors import TritbenchError, reported
 from tritbench.models import InputSpec
-from tritbench.packing import Network, PackedLayer
+from tritbench.packing import PackedLayer
+from tritbench.packing.version1 import chain_network
 
 ROUND = 5000  # calls of one set of networks
 ALLOWED = 8 << 20  # bytes that the process may grow by after the first tenth
@@ -49,8 +50,8 @@ def soak(random: np.random.Generator, isa: str) -> None:
     layers = [PackedLayer({"type": "flatten"})]
     for taken, given in pairwise(widths):
         layers += [dense(random, taken, given), PackedLayer({"type": "relu"})]
-    spec = InputSpec(shape, (0.3,) * shape[0], (0.4,) * shape[0])
-    network = Network(layers[:-1], spec, [], "", {}, {})
+    classes = [str(index) for index in range(widths[-1])]
+    network = chain_network(layers[:-1], InputSpec(shape, (0.3,), (0.4,)), classes)
     mode = ("int8", "exact")[int(random.integers(2))]
     model = runtime.from_packed(network, 1, isa, mode)  # type: ignore[arg-type]
     inputs = []

@@ -55,19 +55,23 @@ def test_inspect_shows_layers_and_sizes(trit, tritbench):
     code, output, _ = tritbench("inspect", trit)
     assert code == 0
     lines = output.splitlines()
-    assert lines[0].split()[:3] == ["layer", "shape", "weights"]
-    assert any("conv2d" in line and "4→6 3×3" in line for line in lines)
+    assert lines[0].split()[:3] == ["operation", "result", "weight"]
+    (line,) = (line for line in lines if "conv2d" in line and "n×6×4×4" in line)
+    assert line.split()[3:6] == ["layers.3.weight", "ternary", str(6 * 4 * 9)]
+    assert line.endswith(f"{6 * 4 * 4 * 4 * 9:,}")
     for text in ("entropy,", "t81lib's limbs", "float32", 'dataset "x"', "mean 0.2861"):
         assert text in output
 
 
 def test_inspect_gives_the_same_facts_to_machines(trit, tritbench):
     facts = json.loads(tritbench("inspect", trit, "--json")[1])
-    conv = facts["layers"][0]
-    assert (conv["type"], conv["weights"], conv["columns"]) == ("conv2d", 36, 9)
+    conv = facts["operations"][0]
+    assert (conv["operation"], conv["kind"], conv["weights"]) == ("conv2d", "ternary", 36)
+    assert (conv["shape"], conv["result"]) == ([4, 1, 3, 3], ["n", 4, 8, 8])
+    assert conv["products"] == 4 * 8 * 8 * 9
     assert 0 < conv["zeros"] < 1
     assert 0 < conv["entropy"] < 1.6
-    assert conv["dtypes"] == {"scale": "float32", "bias": "float32"}
+    assert conv["scale_dtype"] == "float32"
     assert facts["file_bytes"] == trit.stat().st_size
     weights = 36 + 216 + 24 * 11 + 33
     assert facts["weights"] == weights
@@ -84,11 +88,12 @@ def test_inspect_shows_a_checkpoint_too(tritbench, tmp_path):
     weights = 36 + 216 + 24 * 11 + 33
     assert (facts["weights"], facts["codec"], facts["classes"]) == (weights, "float32", names)
     assert facts["float32_bytes"] == 4 * (weights + 4 + 6 + 11 + 3)
-    assert facts["layers"][0] | {"weights": 36, "bytes": 144, "zeros": 0} == facts["layers"][0]
+    expected = {"kind": "float32", "weights": 36, "bytes": 144, "zeros": 0}
+    assert facts["operations"][0] | expected == facts["operations"][0]
     output = tritbench("inspect", path)[1]
     assert 'classes     café, b", c?[31m\n' in output
     assert 'dataset "größe"' in output
-    assert any("conv2d" in line and "1→4 3×3" in line for line in output.splitlines())
+    assert any("conv2d" in line and "n×4×8×8" in line for line in output.splitlines())
 
 
 def test_predict_names_the_class_of_a_picture(trit, tritbench, tmp_path):

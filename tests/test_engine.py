@@ -7,12 +7,23 @@ import pytest
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from packed_networks import FLATTEN, RELU, affine, conv, dense, network, pixels, pool, two_sided
+from packed_networks import (
+    FLATTEN,
+    RELU,
+    affine,
+    conv,
+    dense,
+    graph,
+    network,
+    pixels,
+    pool,
+    two_sided,
+)
 
 from tritbench import runtime
 from tritbench.errors import TritbenchError
+from tritbench.graph.interpret import execute
 from tritbench.runtime import integer
-from tritbench.runtime.reference import from_network
 
 pytestmark = pytest.mark.skipif(not runtime.NATIVE, reason="the native engine was not built")
 
@@ -95,7 +106,9 @@ def same_bits(found, expected):
 
 
 def engine(net, isa="auto", mode="int8", threads=1):
-    return runtime.from_packed(net, threads, isa, mode)
+    from tritbench.runtime.engine import EngineModel
+
+    return EngineModel(net, threads=threads, isa=isa, mode=mode)
 
 
 @pytest.mark.isa
@@ -112,6 +125,15 @@ def test_int8_equals_the_integer_reference(name, isa):
         same_bits(model(floats), integer.logits(net, floats))
 
 
+def in_float64(net, x):
+    found = net.packed.dequantized()
+    values = {name: torch.from_numpy(a.astype(np.float64)) for name, a in found.parameters.items()}
+    values["input"] = x
+    for node in found.nodes:
+        values[node.name] = execute(node, [values[name] for name in node.inputs], len(x))
+    return values[found.output]
+
+
 @pytest.mark.isa
 @pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize("name", NETWORKS)
@@ -119,15 +141,10 @@ def test_exact_equals_float64(name, isa):
     random = np.random.default_rng(1)
     net = NETWORKS[name](random)
     images = torch.from_numpy(pixels(random, 9, net.input.shape))
-    wide = from_network(net).network.double()
     for given_images in (images, images.float() / 255):
         pixels64 = given_images.double() / (255 if given_images.dtype == torch.uint8 else 1)
-        for module in wide.modules():
-            for key, value in vars(module).items():
-                if isinstance(value, torch.Tensor):
-                    setattr(module, key, value.double())
         mean, std = net.input.shared
-        expected = wide((pixels64 - mean) / std)
+        expected = in_float64(graph(net), (pixels64 - mean) / std)
         found = engine(net, isa, "exact")(given_images).double()
         assert (found - expected).abs().max() <= 1e-5 * expected.abs().max()
 

@@ -1,5 +1,6 @@
 """Packed networks in other formats: the same weights, the same predictions."""
 
+import dataclasses
 import json
 import sys
 
@@ -14,9 +15,10 @@ from tritbench.errors import TritbenchError
 from tritbench.export.gguf import BLOCK, TYPES, blocks, export_gguf
 from tritbench.export.npz import export_t81
 from tritbench.export.onnx import export_onnx
-from tritbench.packing import PackedLayer, read_trit, trit_bytes
-from tritbench.packing.dequantize import weights
+from tritbench.graph import from_json
+from tritbench.packing import read_trit, trit_bytes
 from tritbench.packing.t81 import unpack_dense_matrix
+from tritbench.packing.weights import PackedGraph, TernaryArray
 from tritbench.runtime.reference import from_network
 
 NETWORKS = [(name, "channel") for name in [*SETTINGS, "odd"]] + [
@@ -53,55 +55,54 @@ def read_gguf(path):
     )
 
 
-def ungrouped(rows, layer):
-    """Rows without the padding of their groups."""
-    size, columns = layer["group_size"], layer["in"] * int(np.prod(layer.get("kernel", [1])))
-    groups = -(-columns // size)
-    return rows.reshape(len(rows), groups, -1)[:, :, :size].reshape(len(rows), -1)[:, :columns]
-
-
 @pytest.mark.parametrize("kind", TYPES)
 def test_gguf_gives_the_same_weights_and_exact_predictions(network, tmp_path, kind):
     path = tmp_path / "it.gguf"
     export_gguf(network, path, kind)
     fields, tensors, types = read_gguf(path)
-    about = json.loads(fields["tritbench.layers"])
     assert fields["general.architecture"] == "tritbench"
     assert fields["tritbench.classes"] == CLASSES
-    assert fields["tritbench.input.shape"] == [1, 8, 8]
-    layers = []
-    for index, (layer, packed) in enumerate(zip(about, network.layers, strict=True)):
-        name = f"layers.{index}"
-        if "trits" not in packed.arrays:
-            keys = ("scale", "bias") if packed.arrays else ()
-            layers.append(PackedLayer(layer, {key: tensors[f"{name}.{key}"] for key in keys}))
+    assert np.float32(fields["tritbench.normalization.mean"]) == np.float32([0.28612709])
+    described, parameters = json.loads(fields["tritbench.weights"]), {}
+    for name, array in tensors.items():
+        if name not in described:
+            parameters[name] = array
             continue
-        assert types[f"{name}.weight"] == kind
-        rows = tensors[f"{name}.weight"]
-        assert rows.shape[1] % BLOCK == 0
-        found, expected = ungrouped(rows, layer), weights(packed).reshape(layer["out"], -1)
+        assert types[name] == kind
+        assert array.shape[1] % BLOCK == 0
+        shape = [size for size in described[name] if isinstance(size, int)]
+        columns = int(np.prod(shape[1:]))
+        size = described[name][-1]["group_size"] if len(shape) < len(described[name]) else columns
+        groups = array.reshape(len(array), -(-columns // size), -1)[:, :, :size]
+        found = groups.reshape(len(array), -1)[:, :columns]
+        expected = network.packed.weights[name].dequantize().reshape(len(array), -1)
         np.testing.assert_allclose(found, expected, rtol=2**-11, atol=2**-25)
-        correction = tensors[f"{name}.correction"]
-        by_weight = correction.repeat(layer["group_size"], 1)[:, : found.shape[1]]
-        np.testing.assert_allclose(found * by_weight, expected, rtol=3e-7)
-        exact = {"trits": np.sign(expected).astype(np.int8), "bias": tensors[f"{name}.bias"]}
-        starts = range(0, found.shape[1], layer["group_size"])
-        scale = np.maximum.reduceat(abs(found * by_weight), starts, axis=1)
-        layers.append(PackedLayer(layer, exact | {"scale": scale}))
+        found = found * tensors[f"{name}.correction"].repeat(size, 1)[:, :columns]
+        np.testing.assert_allclose(found, expected, rtol=3e-7)
+        parameters[name] = found.reshape(shape)
+    kept = {n: a for n, a in parameters.items() if not n.endswith(".correction")}
+    graph = from_json(json.loads(fields["tritbench.graph"]), kept)
     expected = from_network(network)(images(200))
-    again = from_network(type(network)(layers, network.input, CLASSES, "", {}, {}))(images(200))
-    torch.testing.assert_close(again, expected, rtol=1e-5, atol=1e-5)
-    assert torch.equal(again.argmax(1), expected.argmax(1))
+    again = dataclasses.replace(network, packed=PackedGraph(graph, {}))
+    logits = from_network(again)(images(200))
+    torch.testing.assert_close(logits, expected, rtol=1e-5, atol=1e-5)
+    assert torch.equal(logits.argmax(1), expected.argmax(1))
 
 
 def test_scales_that_float16_cannot_hold_are_left_to_the_correction():
     scale = np.array([[1e-9], [1e9], [-0.3], [0.0]], np.float32)
     trits = np.array([[1, 0, -1]] * 4, np.int8)
-    about = {"type": "linear", "in": 3, "out": 4, "group_size": 3}
-    layer = PackedLayer(about, {"trits": trits, "scale": scale, "bias": np.zeros(4, np.float32)})
-    rows, correction = blocks(layer)
+    rows, correction = blocks("it", TernaryArray(trits, scale, 3, (4, 3)))
     assert np.isfinite(rows).all()
     np.testing.assert_allclose((rows * correction)[:, :3], trits * scale, rtol=1e-6)
+
+
+def test_two_scales_for_a_group_are_refused_by_name(network, tmp_path):
+    name, weight = next(iter(network.packed.weights.items()))
+    two_sided = dataclasses.replace(weight, negative_scale=weight.scale)
+    packed = PackedGraph(network.packed.graph, {**network.packed.weights, name: two_sided})
+    with pytest.raises(TritbenchError, match=f"{name} has other scales for trits of -1"):
+        export_gguf(dataclasses.replace(network, packed=packed), tmp_path / "x")
 
 
 def test_gguf_types_are_checked(network, tmp_path):
@@ -115,12 +116,11 @@ def test_limbs_and_scales_come_without_pickle(network, tmp_path):
     archive = np.load(path, allow_pickle=False)
     about = json.loads(str(archive["about"]))
     assert about["classes"] == CLASSES
-    for index, layer in enumerate(network.layers):
-        if "trits" in layer.arrays:
-            columns = int(archive[f"layers.{index}.columns"])
-            trits = unpack_dense_matrix(archive[f"layers.{index}.limbs"], columns)
-            np.testing.assert_array_equal(trits, layer.arrays["trits"])
-            np.testing.assert_array_equal(archive[f"layers.{index}.scale"], layer.arrays["scale"])
+    assert set(about["weights"]) == set(network.packed.weights)
+    for name, weight in network.packed.weights.items():
+        trits = unpack_dense_matrix(archive[f"{name}.limbs"], int(archive[f"{name}.columns"]))
+        np.testing.assert_array_equal(trits, weight.trits)
+        np.testing.assert_array_equal(archive[f"{name}.scale"], weight.scale)
 
 
 @pytest.mark.parametrize("export", [export_gguf, export_onnx, export_t81])

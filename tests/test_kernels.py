@@ -10,6 +10,7 @@ from tritbench.measure.peers import AbsentError, kernel_peers, ort
 from tritbench.measure.peers.tq2_0 import multiply
 from tritbench.models import InputSpec, build
 from tritbench.packing.network import PackedLayer
+from tritbench.packing.version1 import chain_graph
 
 SPEC = InputSpec((1, 8, 8), (0.3,), (0.4,))
 
@@ -73,11 +74,12 @@ def test_ggml_is_as_near_as_8_bit_activations():
 def two_bit(trits, scale, x, group=None):
     """x by ONNX Runtime's 2-bit product, with a bias for each output."""
     pytest.importorskip("onnxruntime", reason="pip install -e '.[peers]'")
-    about = {"type": "linear", "out": len(trits), "group_size": group or trits.shape[1]}
-    bias = np.arange(len(trits), dtype=np.float32)
+    outputs, inputs = trits.shape
+    about = {"type": "linear", "in": inputs, "out": outputs, "group_size": group or inputs}
+    bias = np.arange(outputs, dtype=np.float32)
     layer = PackedLayer(about, {"trits": trits, "scale": scale, "bias": bias})
-    x = torch.from_numpy(x.astype(np.float32))
-    return ort.two_bit([PackedLayer({"type": "flatten"}), layer], x)[1](None).numpy() - bias
+    network = chain_graph([PackedLayer({"type": "flatten"}), layer], (1, 1, inputs))
+    return ort.two_bit(network, torch.from_numpy(x.astype(np.float32)))[1](None).numpy() - bias
 
 
 @pytest.mark.isa
@@ -96,8 +98,10 @@ def test_onnxruntime_multiplies_by_the_same_trits(inputs, group):
 def test_what_has_no_2_bit_form_is_named():
     with pytest.raises(AbsentError, match="groups of 64 weights"):
         two_bit(np.ones((2, 128), np.int8), np.ones((2, 2), np.float32), np.ones((1, 128)), 64)
+    cnn = build("cnn", {"channels": [2], "hidden": 3}, SPEC.shape, 3, seed=0).eval()
+    network = ternary_network(cnn, SPEC)
     with pytest.raises(AbsentError, match="conv2d has no 2-bit form"):
-        ort.two_bit([PackedLayer({"type": "conv2d"})], torch.zeros(1, 1))
+        ort.two_bit(network.packed, torch.zeros(1, *SPEC.shape))
 
 
 def test_ggml_runs_single_layers_whatever_their_length():

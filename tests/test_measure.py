@@ -1,4 +1,5 @@
 import csv
+import dataclasses
 import re
 import subprocess
 import sys
@@ -32,6 +33,9 @@ from tritbench.measure.rows import (
 )
 from tritbench.measure.statistics import mcnemar, ratio_interval, two_proportions
 from tritbench.measure.storage import Storage, float_storage, ternary_storage
+from tritbench.packing import PackedLayer
+from tritbench.packing.version1 import chain_network
+from tritbench.shapes import InputSpec
 
 
 def row(**changes):
@@ -163,8 +167,15 @@ def test_storage_counts_the_arrays_as_stored_and_the_file(tmp_path):
     path = tmp_path / "file"
     path.write_bytes(b"x" * 100)
     trits = np.array([[1, 0, -1, 0, 0]], np.int8)
-    arrays = {"trits": np.zeros((1, 1), np.uint8), "scale": np.ones((1, 1), np.float32)}
-    assert ternary_storage(path, arrays, [trits]) == Storage(
+    layer = PackedLayer(
+        {"type": "linear", "in": 5, "out": 1, "group_size": 5},
+        {"trits": trits, "scale": np.ones((1, 1), np.float32), "bias": np.zeros(1, np.float32)},
+    )
+    stored = {"trits": np.zeros((1, 1), np.uint8), "scale": np.ones((1, 1), np.float32)}
+    network = chain_network(
+        [PackedLayer({"type": "flatten"}), layer], InputSpec((1, 1, 5), (0.0,), (1.0,))
+    )
+    assert ternary_storage(path, dataclasses.replace(network, stored=stored)) == Storage(
         5, 100, 8.0, 0.6, pytest.approx(0.6 * np.log2(1 / 0.6) + 0.4 * np.log2(1 / 0.2))
     )
     assert float_storage(path, weights=10, biases=2) == Storage(48, 100, 38.4)

@@ -22,11 +22,11 @@ from tritbench.errors import TritbenchError, reported
 from tritbench.files import write_atomic
 from tritbench.graph import run
 from tritbench.graph.torch_export import capture
-from tritbench.packing import graph_trit_bytes, read_graph_trit
+from tritbench.packing import graph_trit_bytes, read_trit
 from tritbench.packing.graph_file import pack_graph, ternary_arrays
 from tritbench.params import PtqParams, QuantizeParams
 from tritbench.quantize import quantize_graph
-from tritbench.runtime.graph_reference import from_graph
+from tritbench.runtime.reference import from_network
 
 OUT = Path("benchmarks/coverage.csv")
 IMAGES = 4
@@ -94,14 +94,14 @@ def cover(name: str, module: nn.Module, size: int) -> dict[str, Any]:
         packed = pack_graph(quantized.graph, weights)
         classes = [str(index) for index in range(graph.shapes()[graph.output][-1])]
         data = graph_trit_bytes(packed, None, classes, {})
-        network = read_graph_trit(data, f"{name}.trit")
+        network = read_trit(data, f"{name}.trit")
         count = sum(weight.trits.numel() for weight in quantized.weights.values())
         figures["weights"] = count
         figures["file_bytes"] = len(data)
         stored = [a.nbytes for n, a in network.stored.items() if n.endswith((".trits", ".scale"))]
         figures["bits_per_weight"] = f"{8 * sum(stored) / count:.3f}"
         expected = run(quantized.graph, images)
-        figures["reference_error"] = error(from_graph(network)(images), expected)
+        figures["reference_error"] = error(from_network(network)(images), expected)
     except TritbenchError as problem:
         reason = str(problem)
     gc.collect()

@@ -2,39 +2,33 @@
 
 from typing import Any
 
-from torch import nn
+import torch
 
-from tritbench.models import Checkpoint, describe
+from tritbench.commands.inspect import describe_nodes, sizes
+from tritbench.graph import capture
+from tritbench.graph.passes import fold_batch_norm
+from tritbench.models import Checkpoint
 
 
 def describe_checkpoint(checkpoint: Checkpoint, file_bytes: int) -> dict[str, Any]:
     """The facts of a .trit file as far as FP32 has them; `bytes` counts all that training left."""
-    named = zip(checkpoint.model.named_children(), describe(checkpoint.model), strict=True)
-    layers = [about | _float_layer(module) for (_, module), about in named]
-    weighted = [layer for layer in layers if "weights" in layer]
+    spec = checkpoint.input
+    graph = capture(checkpoint.model, torch.zeros(2, *spec.shape))
+    operations = describe_nodes(graph, {}, graph.parameters)
     stored = sum(tensor.nbytes for tensor in checkpoint.model.state_dict().values())
-    weights = sum(layer["weights"] for layer in weighted)
+    weights = sum(facts.get("weights", 0) for facts in operations)
+    folded = fold_batch_norm(graph).graph.parameters.values()
     return {
         "codec": "float32",
-        "input": vars(checkpoint.input),
+        "inputs": {name: sizes(value.shape) for name, value in graph.inputs.items()},
+        "normalization": {"mean": spec.mean, "std": spec.std},
         "classes": checkpoint.classes,
-        "layers": layers,
+        "operations": operations,
         "weights": weights,
+        "products": graph.products(),
         "bits_per_weight": 8 * stored / max(weights, 1),
         "bytes": stored,
         "file_bytes": file_bytes,
-        "float32_bytes": 4 * (weights + sum(layer["out"] for layer in weighted)),
+        "float32_bytes": 4 * sum(array.size for array in folded),
         "provenance": checkpoint.provenance,
-    }
-
-
-def _float_layer(module: nn.Module) -> dict[str, Any]:
-    if not isinstance(module, nn.Linear | nn.Conv2d):
-        return {}
-    weight = module.weight.detach()
-    return {
-        "weights": weight.numel(),
-        "bytes": sum(tensor.nbytes for tensor in module.state_dict().values()),
-        "bits_per_weight": 8 * weight.itemsize,
-        "zeros": float((weight == 0).double().mean()),
     }

@@ -17,6 +17,7 @@ def run(path: Path, gguf: Path | None, gguf_type: str, onnx: Path | None, t81: P
     network = load_trit(path)
     if gguf:
         export_gguf(network, gguf, gguf_type)
+        print(f"{gguf}: holds the tensors and the graph, which no other program knows")
     if onnx:
         export_onnx(network, onnx)
     if t81:

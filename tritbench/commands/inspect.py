@@ -1,19 +1,35 @@
-"""`tritbench inspect`: what a .trit file holds and what it saves, or what a checkpoint holds."""
+"""`tritbench inspect`: what a .trit file or a checkpoint holds, and what it saves."""
 
 import json
 import textwrap
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from tritbench.commands.inspect_graph import describe_graph, graph_table
 from tritbench.errors import printable
-from tritbench.packing import Network, holds_graph, load_graph, load_trit
+from tritbench.graph.graph import Graph
+from tritbench.graph.ops import OPS
+from tritbench.graph.shapes import Shape
+from tritbench.packing import Network, load_trit
 from tritbench.packing.entropy import entropy
 from tritbench.packing.t81 import LIMB_BYTES, LIMB_TRITS
+from tritbench.packing.weights import PackedArray, TernaryArray
 
-_HEADINGS = ("", "layer", "shape", "weights", "bytes", "bits", "entropy", "zeros", "scales")
+_COLUMNS = {
+    "operation": str.ljust,
+    "result": str.ljust,
+    "weight": str.ljust,
+    "kind": str.ljust,
+    "weights": str.rjust,
+    "bytes": str.rjust,
+    "bits": str.rjust,
+    "entropy": str.rjust,
+    "zeros": str.rjust,
+    "products": str.rjust,
+}
 
 
 def run(path: Path, as_json: bool) -> None:
@@ -28,135 +44,166 @@ def run(path: Path, as_json: bool) -> None:
         from tritbench.models import load_checkpoint
 
         facts = describe_checkpoint(load_checkpoint(path), path.stat().st_size)
-    elif holds_graph(path):
-        facts = describe_graph(load_graph(path), path.stat().st_size)
-        print(json.dumps(facts, indent=2) if as_json else graph_table(facts))
-        return
     else:
         facts = describe(load_trit(path), path.stat().st_size)
     print(json.dumps(facts, indent=2) if as_json else table(facts))
 
 
 def describe(network: Network, file_bytes: int) -> dict[str, Any]:
-    """Plain JSON: the network, its layers and its sizes in bytes.
+    """Plain JSON: the operations in order, and sizes in bytes.
 
-    `bytes` counts packed trits, scales and biases. `float32_bytes` is a float network with one bias
-    an output, BatchNorm folded. `t81_bytes` has t81lib's limbs and float32 scales and biases.
+    `bytes` counts packed weights, scales and all other parameters. `float32_bytes` is the same
+    graph in float32. `t81_bytes` has t81lib's limbs for trits and float32 for the floats.
+    `products` are the multiplications for one image.
     """
-    layers = [_layer(network, index) for index in range(len(network.layers))]
-    weighted = [layer for layer in layers if "weights" in layer]
+    graph, packed = network.packed.graph, network.packed.weights
+    operations = describe_nodes(graph, packed, network.stored)
     stored = sum(array.nbytes for array in network.stored.values())
-    floats = sum(
-        array.size for name, array in network.stored.items() if not name.endswith(".trits")
-    )
+    weights = sum(facts.get("weights", 0) for facts in operations)
+    float32 = 4 * sum(array.size for array in graph.parameters.values())
     limbs = sum(
-        LIMB_BYTES * -(-layer["columns"] // LIMB_TRITS) * layer["out"] for layer in weighted
+        LIMB_BYTES * -(-weight.trits.shape[1] // LIMB_TRITS) * len(weight.trits)
+        for weight in packed.values()
+        if isinstance(weight, TernaryArray)
     )
-    weights = sum(layer["weights"] for layer in weighted)
-    float32 = 4 * (weights + sum(layer["out"] for layer in weighted))
+    others = sum(
+        array.nbytes if array.dtype.kind == "i" else 4 * array.size
+        for name, array in network.stored.items()
+        if not name.endswith(".trits")
+    )
     return {
         "codec": network.codec,
-        "input": vars(network.input),
+        "inputs": {name: sizes(value.shape) for name, value in graph.inputs.items()},
+        "normalization": network.normalization and vars(network.normalization),
         "classes": network.classes,
-        "layers": layers,
+        "operations": operations,
         "weights": weights,
+        "products": graph.products(),
         "bits_per_weight": 8 * stored / max(weights, 1),
         "bytes": stored,
         "file_bytes": file_bytes,
         "float32_bytes": float32,
-        "t81_bytes": limbs + 4 * floats,
+        "t81_bytes": limbs + others,
         "compression": float32 / max(stored, 1),
         "file_compression": float32 / file_bytes,
         "provenance": network.provenance,
     }
 
 
-def _layer(network: Network, index: int) -> dict[str, Any]:
-    layer = network.layers[index]
-    facts: dict[str, Any] = dict(layer.about)
-    if layer.arrays:
-        scale, bias = (network.stored[f"layers.{index}.{key}"] for key in ("scale", "bias"))
-        facts["scales"] = [float(scale.min()), float(scale.max())]
-        facts["dtypes"] = {"scale": str(scale.dtype), "bias": str(bias.dtype)}
-    if "trits" in layer.arrays:
-        trits = layer.arrays["trits"]
-        packed = network.stored[f"layers.{index}.trits"]
-        facts |= {
-            "columns": trits.shape[1],
-            "weights": trits.size,
-            "bytes": packed.nbytes,
-            "bits_per_weight": 8 * packed.nbytes / trits.size,
-            "entropy": entropy(trits),
-            "zeros": float(np.mean(trits == 0)),
-        }
-    return facts
+def describe_nodes(
+    graph: Graph, packed: Mapping[str, PackedArray], stored: Mapping[str, NDArray[Any]]
+) -> list[dict[str, Any]]:
+    """Each operation with its result, its products and its weight; `stored` are a file's arrays."""
+    shapes = graph.shapes()
+    weights = {name for node in graph.weights().values() for name in node.inputs[1:2]}
+    found = []
+    for node in graph.nodes:
+        facts: dict[str, Any] = {"operation": node.op, "result": sizes(node.shape)}
+        given: list[Any] = [None if name is None else shapes[name] for name in node.inputs]
+        if products := OPS[node.op].products(given, node.attributes, node.shape):
+            facts["products"] = products
+        for name in weights.intersection(node.inputs) | packed.keys() & set(node.inputs):
+            facts |= _weight(str(name), graph.parameters[str(name)], packed.get(str(name)), stored)
+        found.append(facts)
+    return found
+
+
+def _weight(
+    name: str,
+    array: NDArray[Any],
+    packed: PackedArray | None,
+    stored: Mapping[str, NDArray[Any]],
+) -> dict[str, Any]:
+    facts: dict[str, Any] = {"weight": name, "shape": list(array.shape), "weights": array.size}
+    if packed is None:
+        own = stored[name]
+        zeros = float(np.mean(own == 0))
+        return facts | {"kind": str(own.dtype), "bytes": own.nbytes, "zeros": zeros}
+    ternary = isinstance(packed, TernaryArray)
+    values = packed.trits if isinstance(packed, TernaryArray) else packed.values
+    codes, scale = stored[f"{name}.{'trits' if ternary else 'int8'}"], stored[f"{name}.scale"]
+    facts |= {
+        "kind": "ternary" if ternary else "int8",
+        "bytes": codes.nbytes,
+        "bits_per_weight": 8 * codes.nbytes / values.size,
+        "zeros": float(np.mean(values == 0)),
+        "scales": [float(scale.min()), float(scale.max())],
+        "scale_dtype": str(scale.dtype),
+    }
+    return facts | ({"entropy": entropy(values)} if ternary else {})
+
+
+def sizes(shape: Shape) -> list[str | int]:
+    """Sizes, the batch as n."""
+    return ["n" if size == -1 else f"{-size}n" if size < 0 else size for size in shape]
 
 
 def table(facts: dict[str, Any]) -> str:
     """The facts for a reader, provenance last."""
-    rows = [_HEADINGS, *(_row(index, layer) for index, layer in enumerate(facts["layers"]))]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADINGS))]
+    rows = [("", *_COLUMNS), *(_row(*numbered) for numbered in enumerate(facts["operations"]))]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    sides = [str.rjust, *_COLUMNS.values()]
     lines = [
         "  ".join(
-            cell.ljust(width) if column in (1, 2, 8) else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+            side(cell, width) for side, cell, width in zip(sides, row, widths, strict=True)
         ).rstrip()
         for row in rows
     ]
-    shape = "×".join(str(size) for size in facts["input"]["shape"])
-    mean, std = (
-        ", ".join(f"{value:.4f}" for value in facts["input"][key]) for key in ("mean", "std")
+    inputs = ", ".join(f"{name} {_times(shape)}" for name, shape in facts["inputs"].items())
+    if facts["normalization"]:
+        means, stds = (
+            " ".join(f"{number:.4f}" for number in dict.fromkeys(facts["normalization"][key]))
+            for key in ("mean", "std")
+        )
+        inputs += f", mean {means}, std {stds}"
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"input       {printable(inputs)}",
+            f"classes     {printable(', '.join(facts['classes']))}",
+            *_sizes(facts),
+            *_provenance(facts["provenance"]),
+        ]
     )
-    lines += [
-        "",
-        f"input       {shape}, mean {mean}, std {std}",
-        f"classes     {printable(', '.join(facts['classes']))}",
-        *_sizes(facts),
-        *_provenance(facts["provenance"]),
-    ]
-    return "\n".join(lines)
+
+
+def _row(index: int, facts: dict[str, Any]) -> tuple[str, ...]:
+    texts = dict(facts)
+    texts["result"] = _times(facts["result"])
+    texts["weight"] = printable(facts.get("weight", ""))
+    texts |= {k: f"{facts[k]:,}" for k in ("weights", "bytes", "products") if k in facts}
+    if "weights" in facts:
+        texts["bits"] = f"{8 * facts['bytes'] / facts['weights']:.3f}"
+        texts["zeros"] = f"{facts['zeros']:.1%}"
+    if "entropy" in facts:
+        texts["entropy"] = f"{facts['entropy']:.3f}"
+    return (str(index), *(texts.get(column, "") for column in _COLUMNS))
 
 
 def _sizes(facts: dict[str, Any]) -> list[str]:
     stored, float32, file = (facts[key] for key in ("bytes", "float32_bytes", "file_bytes"))
+    products = f"products    {facts['products']:,} for one image"
     if "t81_bytes" not in facts:
         return [
             f"codec       {facts['codec']}",
+            products,
             f"bytes       {stored:,}; {float32:,} once each BatchNorm is folded",
             f"file        {file:,} bytes",
         ]
     limbs = facts["t81_bytes"]
     return [
         f"codec       {facts['codec']}, {facts['bits_per_weight']:.3f} bits a weight with scales "
-        "and biases",
-        f"bytes       {stored:,}: {float32 / stored:.1f}× smaller than float32 ({float32:,}), "
-        f"{limbs / stored:.2f}× than t81lib's limbs ({limbs:,})",
+        "and all else",
+        products,
+        f"bytes       {stored:,}: {float32 / max(stored, 1):.1f}× smaller than float32 "
+        f"({float32:,}), {limbs / max(stored, 1):.2f}× than t81lib's limbs ({limbs:,})",
         f"file        {file:,} bytes: {facts['file_compression']:.1f}× smaller than float32",
     ]
 
 
-def _row(index: int, layer: dict[str, Any]) -> tuple[str, ...]:
-    shape = f"{layer['in']}→{layer['out']}" if "in" in layer else ""
-    if "features" in layer:
-        shape = str(layer["features"])
-    if "kernel" in layer:
-        shape = f"{shape} {'×'.join(map(str, layer['kernel']))}".strip()
-    scales = ""
-    if "scales" in layer:
-        low, high = layer["scales"]
-        scales = f"{low:.3g} to {high:.3g} ({layer['dtypes']['scale']})"
-    cells = (str(index), layer["type"], shape)
-    if "weights" not in layer:
-        return (*cells, "", "", "", "", "", scales)
-    return (
-        *cells,
-        f"{layer['weights']:,}",
-        f"{layer['bytes']:,}",
-        f"{layer['bits_per_weight']:.3f}",
-        f"{layer['entropy']:.3f}" if "entropy" in layer else "",
-        f"{layer['zeros']:.1%}",
-        scales,
-    )
+def _times(shape: list[Any]) -> str:
+    return "×".join(map(str, shape))
 
 
 def _provenance(content: dict[str, Any]) -> list[str]:

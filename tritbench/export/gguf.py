@@ -1,8 +1,10 @@
-"""GGUF, the format of ggml and llama.cpp: ternary weights as TQ2_0 or TQ1_0, all else as F32.
+"""GGUF, the format of ggml and llama.cpp: ternary weights as TQ2_0 or TQ1_0, floats as F32.
+
+It holds the tensors by name and the graph as JSON, which no other program runs.
 
 A TQ block is 256 weights of one row with one float16 scale. So each group of weights that share a
 scale is padded with 0 to whole blocks. What float16 takes from a scale stands in a tensor of its
-own, `correction`, so that predictions need not change.
+own, `NAME.correction`, so that predictions need not change.
 """
 
 import json
@@ -15,12 +17,15 @@ from numpy.typing import NDArray
 
 from tritbench.errors import TritbenchError
 from tritbench.files import write_atomic
+from tritbench.graph.graph import to_json
 from tritbench.optional import require
-from tritbench.packing.dequantize import scales
-from tritbench.packing.network import Network, PackedLayer
+from tritbench.packing.graph_file import describe_weights
+from tritbench.packing.network import Network
+from tritbench.packing.weights import IntegerArray, TernaryArray
 
 BLOCK = 256
 TYPES = ("TQ2_0", "TQ1_0")
+LONGEST_NAME = 63  # bytes, as in ggml
 
 
 def export_gguf(network: Network, path: Path, kind: str = "TQ2_0") -> None:
@@ -32,12 +37,30 @@ def export_gguf(network: Network, path: Path, kind: str = "TQ2_0") -> None:
     if kind not in TYPES:
         raise TritbenchError(f"GGUF type {kind!r}, expected {' or '.join(TYPES)}")
     gguf = require("gguf")
+    names: dict[str, str] = {}  # those that are too long for ggml
+
+    def add(name: str, array: NDArray[Any], raw_dtype: Any = None) -> None:
+        if len(name.encode()) > LONGEST_NAME:
+            name = names.setdefault(name, f"tensor.{len(names)}")
+        writer.add_tensor(name, array, raw_dtype=raw_dtype)
+
     with tempfile.TemporaryDirectory(prefix="tritbench.") as folder:
         temporary = Path(folder) / "it.gguf"
         writer = gguf.GGUFWriter(temporary, "tritbench")
         _add_metadata(writer, network)
-        for index, layer in enumerate(network.layers):
-            _add_layer(gguf, writer, f"layers.{index}", layer, gguf.GGMLQuantizationType[kind])
+        for name, array in network.packed.graph.parameters.items():
+            match network.packed.weights.get(name):
+                case TernaryArray() as weight:
+                    rows, correction = blocks(name, weight)
+                    raw = gguf.GGMLQuantizationType[kind]
+                    add(name, gguf.quants.quantize(rows, raw), raw)
+                    add(f"{name}.correction", correction)
+                case IntegerArray() as weight:
+                    add(name, weight.values)
+                    add(f"{name}.scale", weight.scale)
+                case _:
+                    add(name, np.ascontiguousarray(array))
+        writer.add_string("tritbench.names", json.dumps({v: k for k, v in names.items()}))
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_tensors_to_file()
@@ -45,20 +68,23 @@ def export_gguf(network: Network, path: Path, kind: str = "TQ2_0") -> None:
         write_atomic(path, temporary.read_bytes())
 
 
-def blocks(layer: PackedLayer) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """A layer's weights as TQ holds them, and what corrects them.
+def blocks(name: str, weight: TernaryArray) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """A weight as TQ holds it, and what corrects it.
 
     Returns:
         weights float32 [out, groups × padded], each group padded with 0 to whole blocks, with
         scales that float16 holds; the correction float32 [out, groups], by which weights of a
         group are to be multiplied, 1 within 2^-11 for scales of common size.
+
+    Raises:
+        TritbenchError: where trits of -1 have scales of their own.
     """
-    if "negative_scale" in layer.arrays:
+    if weight.negative_scale is not None:
         raise TritbenchError(
-            "the network has other scales for trits of -1 (qat.method: ttq); GGUF's ternary types "
+            f"{name} has other scales for trits of -1 (qat.method: ttq); GGUF's ternary types "
             "have one scale for both"
         )
-    trits, size, exact = layer.arrays["trits"], layer.about["group_size"], scales(layer)
+    trits, size, exact = weight.trits, weight.group_size, weight.scales()
     out, groups = exact.shape
     padded = -(-size // BLOCK) * BLOCK
     rows = np.zeros((out, groups * size), np.float32)
@@ -73,22 +99,11 @@ def blocks(layer: PackedLayer) -> tuple[NDArray[np.float32], NDArray[np.float32]
 
 
 def _add_metadata(writer: Any, network: Network) -> None:
-    spec = network.input
-    writer.add_string("tritbench.layers", json.dumps([layer.about for layer in network.layers]))
-    writer.add_array("tritbench.input.shape", list(spec.shape))
-    writer.add_array("tritbench.input.mean", list(spec.mean))
-    writer.add_array("tritbench.input.std", list(spec.std))
+    writer.add_string("tritbench.graph", json.dumps(to_json(network.packed.graph)))
+    writer.add_string("tritbench.weights", json.dumps(describe_weights(network.packed)))
+    if network.normalization is not None:
+        for key, values in vars(network.normalization).items():
+            writer.add_array(f"tritbench.normalization.{key}", list(values))
     writer.add_array("tritbench.classes", network.classes)
     writer.add_uint32("tritbench.group_padding", BLOCK)
     writer.add_string("tritbench.provenance", json.dumps(network.provenance))
-
-
-def _add_layer(gguf: Any, writer: Any, name: str, layer: PackedLayer, kind: Any) -> None:
-    if "trits" in layer.arrays:
-        rows, correction = blocks(layer)
-        writer.add_tensor(f"{name}.weight", gguf.quants.quantize(rows, kind), raw_dtype=kind)
-        writer.add_tensor(f"{name}.correction", correction)
-    elif layer.arrays:
-        writer.add_tensor(f"{name}.scale", layer.arrays["scale"])
-    if layer.arrays:
-        writer.add_tensor(f"{name}.bias", layer.arrays["bias"])

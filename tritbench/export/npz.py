@@ -9,28 +9,38 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tritbench.files import write_atomic
+from tritbench.graph.graph import to_json
+from tritbench.packing.graph_file import describe_weights
 from tritbench.packing.network import Network
 from tritbench.packing.t81 import pack_limbs
+from tritbench.packing.weights import IntegerArray, TernaryArray
 
 
 def export_t81(network: Network, path: Path) -> None:
-    """Write an .npz file: limbs, scales and biases by layer, and the network as JSON.
+    """Write an .npz file: limbs and scales by the weights' names, all else, and the graph as JSON.
 
-    `layers.I.limbs` is uint8 [out, ceil(columns / 48), 16], as `t81lib.pack_dense_matrix` makes;
-    `layers.I.columns` the number of trits in a row; scale and bias are as in `PackedLayer`; `about`
-    is a JSON string with layers, input, classes and provenance. Nothing is pickled.
+    `NAME.limbs` is uint8 [out, ceil(columns / 48), 16], as `t81lib.pack_dense_matrix` makes;
+    `NAME.columns` the number of trits in a row; `NAME.scale` and `NAME.negative_scale` are as in
+    `TernaryArray`; `about` is a JSON string with graph, weights, normalization, classes and
+    provenance. Nothing is pickled.
     """
     arrays: dict[str, NDArray[Any]] = {}
-    for index, layer in enumerate(network.layers):
-        for key, array in layer.arrays.items():
-            if key == "trits":
-                arrays[f"layers.{index}.limbs"] = pack_limbs(array)
-                arrays[f"layers.{index}.columns"] = np.array(array.shape[1])
-            else:
-                arrays[f"layers.{index}.{key}"] = array
+    for name, array in network.packed.graph.parameters.items():
+        match network.packed.weights.get(name):
+            case TernaryArray() as weight:
+                arrays[f"{name}.limbs"] = pack_limbs(weight.trits)
+                arrays[f"{name}.columns"] = np.array(weight.trits.shape[1])
+                arrays[f"{name}.scale"] = weight.scale
+                if weight.negative_scale is not None:
+                    arrays[f"{name}.negative_scale"] = weight.negative_scale
+            case IntegerArray() as weight:
+                arrays |= {f"{name}.int8": weight.values, f"{name}.scale": weight.scale}
+            case _:
+                arrays[name] = array
     about = {
-        "layers": [layer.about for layer in network.layers],
-        "input": vars(network.input),
+        "graph": to_json(network.packed.graph),
+        "weights": describe_weights(network.packed),
+        "normalization": network.normalization and vars(network.normalization),
         "classes": network.classes,
         "provenance": network.provenance,
     }

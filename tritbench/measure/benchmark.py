@@ -250,8 +250,6 @@ def stored(path: Path) -> Storage:
     BatchNorm folded, 4 bytes each.
     """
     if path.suffix == ".trit":
-        network = load_trit(path)
-        arrays = [layer.arrays for layer in network.layers]
-        return ternary_storage(path, network.stored, [a["trits"] for a in arrays if "trits" in a])
+        return ternary_storage(path, load_trit(path))
     weights = [layer.weight for layer in weight_layers(load_checkpoint(path).model).values()]
     return float_storage(path, sum(w.numel() for w in weights), sum(len(w) for w in weights))

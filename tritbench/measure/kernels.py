@@ -15,9 +15,11 @@ from tritbench.measure.rows import Row
 from tritbench.models import InputSpec, build, weight_layers
 from tritbench.packing import Network
 from tritbench.packing.fold import fold
+from tritbench.packing.version1 import chain_network
 from tritbench.params import QuantizeParams
 from tritbench.quantize import QuantizedChain
 from tritbench.quantize.ternary import ternarize
+from tritbench.runtime.chain import chain_of
 
 THRESHOLD = 0.75
 SETTINGS = QuantizeParams(
@@ -125,11 +127,13 @@ def limit_seconds(network: Network, batch: int) -> tuple[float, str]:
     from tritbench.runtime import engine
     from tritbench.runtime.plan import make_plan
 
-    stages = make_plan(network).stages
+    chain = chain_of(network)
+    assert chain is not None
+    stages = make_plan(chain).stages
     size = sum(stage.codes.nbytes for stage in stages)
     isa = runtime.available_isas()[0]
     bytes_rate, product_rate = engine.machine_limits(isa, max(size, 1024))
-    trits = [layer.arrays["trits"] for layer in network.layers if "trits" in layer.arrays]
+    trits = [layer.arrays["trits"] for layer in chain.layers if "trits" in layer.arrays]
     products = [
         float(batch) * stage.out_height * stage.out_width * weight.size / product_rate
         for stage, weight in zip(stages, trits, strict=True)
@@ -146,4 +150,5 @@ def ternary_network(model: nn.Sequential, spec: InputSpec) -> Network:
         for name, layer in weight_layers(model).items()
     }
     layers = fold(QuantizedChain(model, weights, spec))
-    return Network(layers, spec, [], "base3", {}, {})
+    classes = [str(index) for index in range(layers[-1].about["out"])]
+    return chain_network(layers, spec, classes)

@@ -1,13 +1,12 @@
 """What a model weighs: its arrays, its file, bits a weight."""
 
-from collections.abc import Iterable, Mapping
+import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from numpy.typing import NDArray
-
+from tritbench.packing import Network
 from tritbench.packing.entropy import entropy
+from tritbench.packing.weights import TernaryArray
 
 
 @dataclass(frozen=True)
@@ -25,16 +24,15 @@ class Storage:
     entropy_bits: float | None = None
 
 
-def ternary_storage(
-    path: Path, stored: Mapping[str, NDArray[Any]], trits: Iterable[NDArray[Any]]
-) -> Storage:
-    """Of a .trit file, from its arrays as stored and the trits they decode to."""
-    total = sum(array.nbytes for array in stored.values())
-    layers = list(trits)
-    weights = sum(layer.size for layer in layers)
+def ternary_storage(path: Path, network: Network) -> Storage:
+    """Of a .trit file and what it holds; `bits_per_weight` also counts weights in 8 bits."""
+    total = sum(array.nbytes for array in network.stored.values())
+    weights = sum(math.prod(weight.shape) for weight in network.packed.weights.values())
+    layers = [w.trits for w in network.packed.weights.values() if isinstance(w, TernaryArray)]
+    trits = sum(layer.size for layer in layers)
     zeros = sum(int((layer == 0).sum()) for layer in layers)
     bits = sum(layer.size * entropy(layer) for layer in layers)
-    return Storage(total, path.stat().st_size, 8 * total / weights, zeros / weights, bits / weights)
+    return Storage(total, path.stat().st_size, 8 * total / weights, zeros / trits, bits / trits)
 
 
 def float_storage(path: Path, weights: int, biases: int) -> Storage:

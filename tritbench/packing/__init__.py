@@ -1,25 +1,18 @@
 """From trits to bytes and back: codecs and the .trit artifact. Reading does without PyTorch."""
 
 from tritbench.packing.artifact import (
-    holds_graph,
-    load_graph,
     load_trit,
-    read_graph_trit,
     read_trit,
 )
-from tritbench.packing.network import GraphNetwork, Network, Normalization, PackedLayer
+from tritbench.packing.network import Network, Normalization, PackedLayer
 from tritbench.packing.writer import graph_trit_bytes, save_trit, trit_bytes
 
 __all__ = [
-    "GraphNetwork",
     "Network",
     "Normalization",
     "PackedLayer",
     "graph_trit_bytes",
-    "holds_graph",
-    "load_graph",
     "load_trit",
-    "read_graph_trit",
     "read_trit",
     "save_trit",
     "trit_bytes",

@@ -108,22 +108,17 @@ def graph_arrays(
         TritbenchError: naming an array with a value that is not finite.
     """
     arrays: Arrays = {}
-    described: dict[str, Any] = {}
     for name, array in packed.graph.parameters.items():
         weight = packed.weights.get(name)
         match weight:
             case None:
                 arrays[name] = np.asarray(array)
             case TernaryArray():
-                described[name] = [*weight.shape]
-                if weight.group_size != weight.trits.shape[1]:
-                    described[name].append({"group_size": weight.group_size})
                 arrays[f"{name}.trits"] = CODECS[codec].pack(weight.trits)
                 arrays[f"{name}.scale"] = weight.scale
                 if weight.negative_scale is not None:
                     arrays[f"{name}.negative_scale"] = weight.negative_scale
             case IntegerArray():
-                described[name] = [*weight.shape]
                 arrays[f"{name}.int8"] = weight.values
                 arrays[f"{name}.scale"] = weight.scale
     for name in half:
@@ -132,7 +127,17 @@ def graph_arrays(
     for name, array in arrays.items():
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             raise TritbenchError(f"{name} holds NaN or infinity as {array.dtype}")
-    return arrays, to_json(packed.graph) | {"weights": described}
+    return arrays, to_json(packed.graph) | {"weights": describe_weights(packed)}
+
+
+def describe_weights(packed: PackedGraph) -> dict[str, Any]:
+    """The packed weights as plain JSON: sizes, and the group size where rows have several."""
+    described: dict[str, Any] = {}
+    for name, weight in packed.weights.items():
+        described[name] = [*weight.shape]
+        if isinstance(weight, TernaryArray) and weight.group_size != weight.trits.shape[1]:
+            described[name].append({"group_size": weight.group_size})
+    return described
 
 
 def read_graph(content: Mapping[str, Any], codec: str, stored: Arrays, size: int) -> PackedGraph:

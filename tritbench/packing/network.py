@@ -8,12 +8,11 @@ from numpy.typing import NDArray
 from tritbench.errors import TritbenchError
 from tritbench.graph.graph import Graph
 from tritbench.packing.weights import PackedGraph
-from tritbench.shapes import InputSpec
 
 
 @dataclass(frozen=True)
 class PackedLayer:
-    """One step of inference.
+    """One step of a chain: of version 1 of the file, and of what the engine runs.
 
     Attributes:
         about: plain JSON, `type` and what the type needs: linear (in, out), conv2d (in, out,
@@ -26,27 +25,6 @@ class PackedLayer:
 
     about: dict[str, Any]
     arrays: dict[str, NDArray[Any]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Network:
-    """What a .trit file holds.
-
-    Attributes:
-        layers: what inference executes, trits unpacked.
-        input: what the network takes.
-        classes: one name for each logit.
-        codec: how trits are stored.
-        provenance: data set, parameters and versions of the run that made it.
-        stored: the file's arrays as they are stored, by name.
-    """
-
-    layers: list[PackedLayer]
-    input: InputSpec
-    classes: list[str]
-    codec: str
-    provenance: dict[str, Any]
-    stored: dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -72,16 +50,16 @@ class Normalization:
 
 
 @dataclass(frozen=True)
-class GraphNetwork:
-    """What a .trit file of version 2 holds.
+class Network:
+    """What a .trit file holds.
 
     Attributes:
         packed: the graph, and its packed weights.
         normalization: of uint8 images; none where the graph takes its input as it is.
         classes: one name for each logit.
         codec: how trits are stored.
-        provenance: of the run that made it.
-        stored: the file's arrays as they are stored, by name.
+        provenance: data set, parameters and versions of the run that made it.
+        stored: the file's arrays as they are stored, by the names of version 2.
     """
 
     packed: PackedGraph

@@ -26,15 +26,25 @@ def require_codec(name: str) -> None:
         raise TritbenchError(f"codec {name!r}, expected one of {', '.join(CODECS)}")
 
 
+def check_version(content: dict[str, Any]) -> int:
+    """The version of the format, 1 or 2.
+
+    Raises:
+        TritbenchError: for another.
+    """
+    version = content.get("format_version")
+    if type(version) is not int or version not in (FORMAT_VERSION, GRAPH_VERSION):
+        expected = f"{FORMAT_VERSION} or {GRAPH_VERSION}"
+        raise TritbenchError(f"format version {version!r:.80}, expected {expected}")
+    return version
+
+
 def check_about(content: dict[str, Any]) -> None:
-    """Check every key and value; layers without a group size get that of their whole row.
+    """Check version 1, key by key; layers without a group size get that of their whole row.
 
     Raises:
         TritbenchError: naming the first key that is wrong, and what it should be.
     """
-    version = content.get("format_version")
-    if type(version) is not int or version != FORMAT_VERSION:
-        raise TritbenchError(f"format version {version!r}, expected {FORMAT_VERSION}")
     for key, check in _ABOUT.items():
         _field("", content, key, check)
     _no_more("", content, ["format_version", *_ABOUT])
@@ -184,9 +194,6 @@ def check_graph_about(content: dict[str, Any]) -> None:
     Raises:
         TritbenchError: naming the first key that is wrong, and what it should be.
     """
-    version = content.get("format_version")
-    if version != GRAPH_VERSION:
-        raise TritbenchError(f"format version {version!r}, expected {GRAPH_VERSION}")
     fields = _GRAPH_ABOUT | (_NORMALIZATION if _NORMALIZATION.keys() & content.keys() else {})
     for key, check in fields.items():
         _field("", content, key, check)

@@ -36,6 +36,11 @@ class TernaryArray:
             scale = np.where(self.trits < 0, self._spread(self.negative_scale), scale)
         return (self.trits * scale).astype(np.float32, copy=False).reshape(self.shape)
 
+    def scales(self) -> Floats:
+        """float32 [out, groups], a row for each output also where all share one."""
+        rows, groups = len(self.trits), self.scale.shape[1]
+        return np.ascontiguousarray(np.broadcast_to(self.scale, (rows, groups)))
+
     def _spread(self, scale: Floats) -> Floats:
         """A scale for each weight, [rows, inputs]."""
         if scale.shape[1] == 1:

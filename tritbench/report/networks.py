@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from tritbench.models import load_checkpoint
 from tritbench.packing import Network, load_trit
-from tritbench.packing.dequantize import weights
 from tritbench.packing.entropy import entropy
 from tritbench.packing.fold import folded_weights
+from tritbench.packing.weights import TernaryArray
 
 UNITS = 10  # whose weights are shown, at most
 
@@ -80,21 +80,24 @@ def examine(folder: Path, models: Sequence[str], modes: Sequence[str]) -> Networ
 def _layers(
     model: str, mode: str, network: Network, fp32: Sequence[NDArray[np.float64]]
 ) -> list[LayerFacts]:
-    ternary = [index for index, layer in enumerate(network.layers) if "trits" in layer.arrays]
     found = []
-    for number, (index, wanted) in enumerate(zip(ternary, fp32, strict=True), start=1):
-        layer = network.layers[index]
-        trits, about = layer.arrays["trits"], layer.about
-        difference = weights(layer).reshape(wanted.shape) - wanted
-        kernel = f" {'×'.join(map(str, about['kernel']))}" if "kernel" in about else ""
+    weights = network.packed.graph.weights().items()
+    for number, ((name, node), wanted) in enumerate(zip(weights, fp32, strict=True), start=1):
+        weight = network.packed.weights.get(name)
+        if not isinstance(weight, TernaryArray):
+            continue
+        trits = weight.trits
+        difference = weight.dequantize() - wanted
+        out, taken, *kernel = weight.shape
+        size = f" {'×'.join(map(str, kernel))}" if kernel else ""
         found.append(
             LayerFacts(
                 model,
                 mode,
-                f"{number}: {about['type']} {about['in']}→{about['out']}{kernel}",
+                f"{number}: {node.op} {taken}→{out}{size}",
                 trits.size,
                 float(np.mean(trits == 0)),
-                8 * network.stored[f"layers.{index}.trits"].nbytes / trits.size,
+                8 * network.stored[f"{name}.trits"].nbytes / trits.size,
                 entropy(trits),
                 float(np.linalg.norm(difference) / np.linalg.norm(wanted)),
             )
@@ -104,18 +107,19 @@ def _layers(
 
 def _first_layer(model: str, mode: str, network: Network) -> list[FirstLayer]:
     """The first layer with weights, where it is linear and sees a grey image as it is."""
-    channels, height, width = network.input.shape
-    before, first = [], None
-    for layer in network.layers:
-        if "trits" in layer.arrays:
-            first = layer
-            break
-        before.append(layer.about["type"])
-    if first is None or first.about["type"] != "linear" or before != ["flatten"] or channels != 1:
+    graph = network.packed.graph
+    (name, value), *_ = graph.inputs.items()
+    if [node.op for node in graph.nodes[:2]] != ["reshape", "linear"]:
         return []
-    outputs = first.about["out"]
+    flat, first = graph.nodes[:2]
+    weight = network.packed.weights.get(str(first.inputs[1]))
+    grey = len(value.shape) == 4 and value.shape[1] == 1
+    seen = grey and (flat.inputs[0], first.inputs[0]) == (name, flat.name)
+    if not seen or not isinstance(weight, TernaryArray):
+        return []
+    outputs, (height, width) = len(weight.trits), value.shape[-2:]
     # Of the last layer, the units are the classes.
-    classes = network.classes if first is network.layers[-1] else None
+    classes = network.classes if first.name == graph.output else None
     names = classes or [f"unit {number}" for number in range(1, outputs + 1)]
-    trits = first.arrays["trits"].reshape(outputs, height, width)[:UNITS]
+    trits = weight.trits.reshape(outputs, height, width)[:UNITS]
     return [FirstLayer(model, mode, trits, tuple(names[:UNITS]), outputs)]

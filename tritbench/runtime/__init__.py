@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from tritbench.errors import TritbenchError
 from tritbench.optional import explained
-from tritbench.packing import Network, PackedLayer, holds_graph, load_graph, load_trit
+from tritbench.packing import Network, PackedLayer, load_trit
+from tritbench.packing.version1 import chain_network
 from tritbench.shapes import InputSpec
 
 # Whether the engine was built. It is imported at first use: one that is there and does not load, or
@@ -29,7 +30,7 @@ NOT_BUILT = (
 if TYPE_CHECKING:
     from tritbench.runtime.engine import EngineModel, Mode
     from tritbench.runtime.fallback import NumpyModel
-    from tritbench.runtime.graph_reference import GraphModel
+    from tritbench.runtime.reference import GraphModel
     from tritbench.runtime.reference import Model as ReferenceModel
 
     Model: TypeAlias = ReferenceModel | GraphModel | EngineModel | NumpyModel
@@ -49,9 +50,9 @@ def load(path: str | Path, threads: int = 1, isa: str = "auto", mode: "Mode" = "
     """The model in a .trit file or an FP32 checkpoint (.safetensors), ready to run.
 
     `model(images)` takes uint8 images [n, ...] (or floats in 0..1) and gives float32 logits
-    [n, classes]. A .trit file runs on the native engine, or on its NumPy reference where the engine
-    was not built; a checkpoint, and a .trit file that holds a graph, run in PyTorch. `model.engine`
-    says which.
+    [n, classes]. A .trit file whose layers are a chain of those that the native engine has runs on
+    it, or on its NumPy reference where it was not built; any other, and a checkpoint, in PyTorch.
+    `model.engine` says which.
 
     Args:
         path: the file.
@@ -65,14 +66,13 @@ def load(path: str | Path, threads: int = 1, isa: str = "auto", mode: "Mode" = "
         TritbenchError: naming the file, for anything that is not such a model.
     """
     path = Path(path)
-    if path.suffix == ".trit":
-        if holds_graph(path):
-            return load_reference(path)
-        try:
-            return from_packed(load_trit(path), threads, isa, mode)
-        except TritbenchError as error:
-            raise error if str(path) in str(error) else TritbenchError(f"{path}: {error}") from None
-    return load_reference(path)
+    if path.suffix != ".trit":
+        return load_reference(path)
+    network = load_trit(path)
+    try:
+        return from_packed(network, threads, isa, mode)
+    except TritbenchError as error:
+        raise TritbenchError(f"{path}: {error}") from None
 
 
 def load_reference(path: str | Path) -> "ReferenceModel | GraphModel":
@@ -86,10 +86,6 @@ def load_reference(path: str | Path) -> "ReferenceModel | GraphModel":
         from tritbench.runtime.reference import from_checkpoint, from_network
     path = Path(path)
     match path.suffix:
-        case ".trit" if holds_graph(path):
-            from tritbench.runtime.graph_reference import from_graph
-
-            return from_graph(load_graph(path))
         case ".trit":
             return from_network(load_trit(path))
         case ".safetensors":
@@ -98,17 +94,24 @@ def load_reference(path: str | Path) -> "ReferenceModel | GraphModel":
 
 
 def from_packed(network: Network, threads: int, isa: str, mode: "Mode") -> "Model":
-    """A packed network on the engine, or on its NumPy reference where the engine was not built."""
+    """A packed network on what runs it, as `load` says."""
+    from tritbench.runtime.chain import chain_of
+
+    chain = chain_of(network)
+    if chain is None:
+        with explained():
+            from tritbench.runtime.reference import from_network
+        return from_network(network)
     if NATIVE:
         from tritbench.runtime.engine import EngineModel
 
-        return EngineModel(network, threads=threads, isa=isa, mode=mode)
+        return EngineModel(chain, threads=threads, isa=isa, mode=mode)
     if isa != "auto":
         raise TritbenchError(f"isa {isa!r}: the native engine was not built")
     from tritbench.runtime.fallback import NumpyModel
 
     _say_that_it_was_not_built()
-    return NumpyModel(network, mode)
+    return NumpyModel(chain, mode)
 
 
 def available_isas() -> list[str]:
@@ -174,9 +177,8 @@ def pack_linear(
     shift = np.zeros(outputs, np.float32) if bias is None else bias
     layer = PackedLayer(about, {"trits": trits, "scale": scale, "bias": shift})
     classes = [str(index) for index in range(outputs)]
-    flatten = PackedLayer({"type": "flatten"})
-    spec = InputSpec((1, 1, inputs), (0.0,), (1.0,))
-    network = Network([flatten, layer], spec, classes, "", {}, {})
+    layers = [PackedLayer({"type": "flatten"}), layer]
+    network = chain_network(layers, InputSpec((1, 1, inputs), (0.0,), (1.0,)), classes)
     return from_packed(network, threads, isa, mode)
 
 

@@ -8,8 +8,8 @@ import os
 from typing import Literal
 
 from tritbench.errors import TritbenchError
-from tritbench.packing import Network
 from tritbench.runtime.build_hash import NATIVE, source_hash
+from tritbench.runtime.chain import Chain
 from tritbench.runtime.fallback import MODES
 from tritbench.runtime.plan import make_plan
 from tritbench.shapes import InputSpec
@@ -52,7 +52,7 @@ class EngineModel(_engine.Network):
         ValueError: for other shapes, naming both.
     """
 
-    def __init__(self, network: Network, *, threads: int, isa: str, mode: Mode) -> None:
+    def __init__(self, network: Chain, *, threads: int, isa: str, mode: Mode) -> None:
         if mode not in MODES:
             raise TritbenchError(f"mode {mode!r}: expected one of {', '.join(MODES)}")
         if threads < 1:

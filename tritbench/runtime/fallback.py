@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tritbench.errors import TritbenchError
-from tritbench.packing import Network
 from tritbench.runtime import integer
+from tritbench.runtime.chain import Chain
 from tritbench.shapes import InputSpec
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class NumpyModel:
         mode: `int8` or `exact`.
     """
 
-    network: Network
+    network: Chain
     mode: str
 
     def __post_init__(self) -> None:

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tritbench.graph.interpret import run
-from tritbench.packing import Network, PackedLayer
+from tritbench.packing import PackedLayer
 from tritbench.packing.fold import fold
 from tritbench.packing.graph_file import pack_graph, ternary_arrays
+from tritbench.packing.version1 import chain_network
 from tritbench.packing.weights import PackedArray, PackedGraph
 from tritbench.quantize import Quantized, QuantizedChain
 from tritbench.runtime.reference import from_network
@@ -106,7 +107,7 @@ def _rounded_graph(packed: PackedGraph, names: Collection[str]) -> PackedGraph:
 
 
 def _logits(layers: list[PackedLayer], spec: InputSpec, images: Tensor) -> Tensor:
-    model = from_network(Network(layers, spec, [], "", {}, {}))
+    model = from_network(chain_network(layers, spec))
     return torch.cat([model(batch) for batch in images.split(_BATCH)])
 
 

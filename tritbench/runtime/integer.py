@@ -24,13 +24,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tritbench.packing import Network, PackedLayer
+from tritbench.packing import PackedLayer
+from tritbench.runtime.chain import Chain
 from tritbench.runtime.layers import Floats, Terms, fold_pixels, make_terms, pieces
 
 LEAST_RANGE = np.float32(2.0**-100)
 
 
-def logits(network: Network, images: NDArray[np.uint8] | Floats, exact: bool = False) -> Floats:
+def logits(network: Chain, images: NDArray[np.uint8] | Floats, exact: bool = False) -> Floats:
     """float32 [n, classes] of uint8 pixels, or of floats in 0..1, [n, ...]."""
     spec = network.input
     (_, before), *rest = pieces(network.layers)
@@ -62,7 +63,7 @@ def quantize(x: Floats) -> tuple[NDArray[np.int64], Floats]:
     return (q - zero[:, None]).astype(np.int64).reshape(x.shape), scale
 
 
-def _weights(layer: PackedLayer, x: NDArray[Any], pixels: Network | None, exact: bool) -> Floats:
+def _weights(layer: PackedLayer, x: NDArray[Any], pixels: Chain | None, exact: bool) -> Floats:
     """One linear or conv2d layer with its bias; `pixels` where x holds them."""
     bias, terms = layer.arrays["bias"], make_terms(layer)
     scales = terms.scales

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tritbench.errors import TritbenchError
-from tritbench.packing import Network, PackedLayer
+from tritbench.packing import PackedLayer
+from tritbench.runtime.chain import Chain
 from tritbench.runtime.layers import Floats, Ints, fold_pixels, make_terms, pieces
 from tritbench.runtime.panels import LANES, cut_into_dwords, pack_codes, pad_to_panels
 from tritbench.shapes import InputSpec
@@ -96,7 +97,7 @@ class _Map:
         return order.transpose(2, 0, 1).ravel()
 
 
-def make_plan(network: Network) -> Plan:
+def make_plan(network: Chain) -> Plan:
     """Lay out a network for the engine.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The PyTorch reference: ternary weights dequantized once, then plain float32 inference."""
+"""The PyTorch reference: ternary weights dequantized once, then the graph node by node."""
 
 from dataclasses import dataclass
 from typing import Any, overload
@@ -8,16 +8,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from tritbench.models import Checkpoint, InputSpec, from_layers
-from tritbench.packing import Network, PackedLayer
-from tritbench.packing.dequantize import weights
+from tritbench.errors import TritbenchError
+from tritbench.graph.graph import Graph
+from tritbench.graph.interpret import run
+from tritbench.models import Checkpoint, InputSpec
+from tritbench.packing import Network, Normalization
 
 ENGINE = "PyTorch reference (weights dequantized to float32)"
 
 
 @dataclass(frozen=True)
 class Model:
-    """Calling it with images [n, ...] gives float32 logits [n, classes].
+    """An FP32 checkpoint. Calling it with images [n, ...] gives float32 logits [n, classes].
 
     Attributes:
         network: the float network that runs.
@@ -44,17 +46,58 @@ class Model:
         return logits
 
 
-class Affine(nn.Module):
-    """x × scale + bias for each channel."""
+@dataclass(frozen=True)
+class GraphModel:
+    """Calling it with a batch gives float32 logits [n, classes].
 
-    def __init__(self, scale: Tensor, bias: Tensor) -> None:
-        super().__init__()
-        self.scale, self.bias = scale, bias
+    Attributes:
+        graph: with float weights.
+        normalization: of uint8 images; none where the graph takes its input as it is.
+        classes: one name for each logit.
+        engine: what executes it, in words.
+    """
 
-    def forward(self, x: Tensor) -> Tensor:
-        """float32 in the shape of x, [n, features, ...]."""
-        shape = (1, -1) + (1,) * (x.dim() - 2)
-        return x * self.scale.view(shape) + self.bias.view(shape)
+    graph: Graph
+    normalization: Normalization | None
+    classes: list[str]
+    engine: str = ENGINE
+
+    @property
+    def input(self) -> InputSpec:
+        """The images it takes.
+
+        Raises:
+            TritbenchError: where it takes something else.
+        """
+        shapes = [value.shape for value in self.graph.inputs.values()]
+        if self.normalization is None or len(shapes) != 1 or len(shapes[0]) != 4:
+            texts = ", ".join(str(list(shape)) for shape in shapes)
+            raise TritbenchError(f"the network takes {texts} as it is, expected pixels of images")
+        _, channels, height, width = shapes[0]
+        return InputSpec((channels, height, width), self.normalization.mean, self.normalization.std)
+
+    @overload
+    def __call__(self, batch: Tensor) -> Tensor: ...
+    @overload
+    def __call__(self, batch: NDArray[Any]) -> NDArray[np.float32]: ...
+    def __call__(self, batch: Tensor | NDArray[Any]) -> Tensor | NDArray[np.float32]:
+        """Logits of the same kind as what comes in.
+
+        Args:
+            batch: as the graph takes it; where there is a normalization, uint8 images, or floats
+                in 0..1, [n, channels, ...].
+
+        Raises:
+            TritbenchError: for another shape or dtype, naming both.
+        """
+        if isinstance(batch, np.ndarray):
+            return self(torch.from_numpy(batch)).numpy()
+        if self.normalization is not None:
+            pixels = batch / 255 if batch.dtype == torch.uint8 else batch
+            wide = (-1, *(1,) * (batch.dim() - 2))
+            mean, std = (torch.tensor(v).view(wide) for v in vars(self.normalization).values())
+            batch = (pixels - mean) / std
+        return run(self.graph, batch)
 
 
 def from_checkpoint(checkpoint: Checkpoint) -> Model:
@@ -62,20 +105,6 @@ def from_checkpoint(checkpoint: Checkpoint) -> Model:
     return Model(checkpoint.model, checkpoint.input, checkpoint.classes, "PyTorch eager (float32)")
 
 
-def from_network(network: Network) -> Model:
+def from_network(network: Network) -> GraphModel:
     """A packed network, dequantized."""
-    layers = nn.Sequential(*(_layer(layer) for layer in network.layers)).eval()
-    return Model(layers, network.input, network.classes, ENGINE)
-
-
-@torch.no_grad()
-def _layer(layer: PackedLayer) -> nn.Module:
-    arrays = {key: torch.from_numpy(np.array(array)) for key, array in layer.arrays.items()}
-    if layer.about["type"] == "affine":
-        return Affine(arrays["scale"], arrays["bias"])
-    module = from_layers([{**layer.about, "bias": True}])[0]
-    if isinstance(module, nn.Linear | nn.Conv2d):
-        module.weight.copy_(torch.from_numpy(weights(layer)).reshape(module.weight.shape))
-        assert module.bias is not None
-        module.bias.copy_(arrays["bias"])
-    return module
+    return GraphModel(network.packed.dequantized(), network.normalization, network.classes)

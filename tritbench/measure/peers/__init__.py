@@ -3,7 +3,7 @@
 PyTorch is always there; the others where `pip install .[peers]` put them.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,7 @@ from tritbench.measure.accuracy import BATCH
 from tritbench.measure.peers import ort, ov, pytorch, tq2_0
 from tritbench.measure.peers.peer import AbsentError, Call, Normalize, Peer
 from tritbench.packing import Network
-from tritbench.packing.network import PackedLayer
+from tritbench.packing.weights import PackedGraph
 from tritbench.params import PeerName
 
 __all__ = ["EAGER", "PEERS", "AbsentError", "Call", "Normalize", "Peer"]
@@ -34,8 +34,8 @@ PEERS: Mapping[PeerName, Callable[[nn.Sequential, Tensor], Peer]] = {
     "openvino fp32": ov.fp32,
     "openvino int8": ov.int8,
 }
-# What multiplies by the trits themselves: of the layers and their input, a note and the call.
-TERNARY: Mapping[str, Callable[[Sequence[PackedLayer], Tensor], tuple[str, Call]]] = {
+# What multiplies by the trits themselves: of the network and its input, a note and the call.
+TERNARY: Mapping[str, Callable[[PackedGraph, Tensor], tuple[str, Call]]] = {
     "onnxruntime 2-bit": ort.two_bit,
     "ggml tq2_0": tq2_0.linear,
 }
@@ -86,7 +86,7 @@ def kernel_peers(
                 absent[name] = str(error)
     for ternary, build in TERNARY.items():
         try:
-            note, call = build(network.layers, x)
+            note, call = build(network.packed, x)
             found[ternary + note] = call
         except AbsentError as error:
             absent[ternary] = str(error)

@@ -1,6 +1,5 @@
 """Networks as ONNX models of any batch size, from input `x` to logits."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,10 +8,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
+from tritbench.graph.graph import Node
 from tritbench.graph.onnx import OnnxBuilder
 from tritbench.measure.peers.peer import AbsentError, Normalize, need
-from tritbench.packing.dequantize import scales
-from tritbench.packing.network import PackedLayer
+from tritbench.packing.weights import PackedGraph, TernaryArray
 
 BLOCK = 128  # weights that share a scale: of 32, 64 and 128, which have kernels, the fastest
 MICROSOFT = "com.microsoft"  # ONNX Runtime's own operators
@@ -30,27 +29,27 @@ def float_onnx(network: nn.Sequential, x: Tensor) -> Any:
     return _model(graph, x, value)
 
 
-def two_bit_onnx(layers: Sequence[PackedLayer], x: Tensor) -> Any:
-    """Ternary linear layers as MatMulNBits with 2-bit weights; `x` is an example of their input.
+def two_bit_onnx(network: PackedGraph, x: Tensor) -> Any:
+    """A chain of ternary linear layers as MatMulNBits with 2-bit weights; `x` is like its input.
 
     Weights are (code - 1) × scale with codes of 0, 1 and 2, and so exactly the ternary ones.
     accuracy_level 4 allows activations of 8 bits, which all fast kernels need.
     https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md#commicrosoftmatmulnbits
 
     Raises:
-        AbsentError: naming a layer that has no form here, or a package that is missing.
+        AbsentError: naming an operation that has no form here, or a package that is missing.
     """
     graph, value = _start(), "x"
-    for index, layer in enumerate(layers):
-        match layer.about["type"]:
-            case "flatten":
+    for node in network.graph.nodes:
+        match node.op:
+            case "reshape" if node.shape[0] == -1 and len(node.shape) == 2:
                 value = graph.add("Flatten", value)
             case "relu":
                 value = graph.add("Relu", value)
-            case "linear":
-                value = _add_two_bit(graph, f"layers.{index}", layer, value)
-            case kind:
-                raise AbsentError(f"{kind} has no 2-bit form")
+            case "linear" if isinstance(network.weights.get(str(node.inputs[1])), TernaryArray):
+                value = _add_two_bit(graph, node, network, value)
+            case operation:
+                raise AbsentError(f"{operation} has no 2-bit form")
     return _model(graph, x, value)
 
 
@@ -125,12 +124,14 @@ def _add_module(graph: OnnxBuilder, index: int, module: nn.Module, value: str) -
     raise AbsentError(f"{type(module).__name__} has no ONNX form here")
 
 
-def _add_two_bit(graph: OnnxBuilder, name: str, layer: PackedLayer, value: str) -> str:
-    if "negative_scale" in layer.arrays:
+def _add_two_bit(graph: OnnxBuilder, node: Node, network: PackedGraph, value: str) -> str:
+    _, name, bias = node.inputs
+    weight = network.weights[str(name)]
+    assert isinstance(weight, TernaryArray)
+    if weight.negative_scale is not None:
         raise AbsentError("scales of their own for trits of -1 have no 2-bit form")
-    trits, scale = layer.arrays["trits"], scales(layer)
+    trits, scale, group = weight.trits, weight.scales(), weight.group_size
     outputs, inputs = trits.shape
-    group = layer.about["group_size"]
     if scale.shape[1] > 1 and group % BLOCK:
         raise AbsentError(f"groups of {group} weights: a 2-bit scale is of {BLOCK}")
     blocks = -(-inputs // BLOCK)
@@ -144,7 +145,7 @@ def _add_two_bit(graph: OnnxBuilder, name: str, layer: PackedLayer, value: str) 
         graph.constant(scale[:, of_group], f"{name}.scale"),
         _bytes(graph, zero_points, f"{name}.zero_points"),
         "",  # no order of inputs of its own
-        graph.constant(layer.arrays["bias"], f"{name}.bias"),
+        "" if bias is None else graph.constant(network.graph.parameters[bias], bias),
     ]
     settings = {"bits": 2, "block_size": BLOCK, "accuracy_level": 4}
     return graph.add(

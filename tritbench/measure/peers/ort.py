@@ -2,7 +2,6 @@
 
 import logging
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from torch import Tensor, nn
 
 from tritbench.measure.peers.onnx_form import float_onnx, two_bit_onnx
 from tritbench.measure.peers.peer import Call, Peer, need
-from tritbench.packing.network import PackedLayer
+from tritbench.packing.weights import PackedGraph
 
 
 def fp32(network: nn.Sequential, images: Tensor) -> Peer:
@@ -26,10 +25,10 @@ def int8_dynamic(network: nn.Sequential, images: Tensor) -> Peer:
     return _peer(quantized(float_onnx(network, images)))
 
 
-def two_bit(layers: Sequence[PackedLayer], x: Tensor) -> tuple[str, Call]:
+def two_bit(network: PackedGraph, x: Tensor) -> tuple[str, Call]:
     """Ternary linear layers by the 2-bit product, which quantizes activations to 8 bits."""
     need("onnx", "onnxruntime")
-    peer = _peer(two_bit_onnx(layers, x))
+    peer = _peer(two_bit_onnx(network, x))
     return "", lambda _: peer.call(x)
 
 

@@ -3,34 +3,33 @@
 import ctypes
 import importlib
 import weakref
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
 from tritbench.measure.peers.peer import AbsentError, Call, need
-from tritbench.packing.dequantize import weights
-from tritbench.packing.network import PackedLayer
+from tritbench.packing.weights import PackedGraph
 
 BLOCK = 256  # weights that share a scale; a row has no other length than multiples
 
 
-def linear(layers: Sequence[PackedLayer], x: Tensor) -> tuple[str, Call]:
+def linear(network: PackedGraph, x: Tensor) -> tuple[str, Call]:
     """A network of one linear layer, without the bias, of x float32 [n, ...].
 
     Returns:
         what of the inputs it takes, where not all, in words; and what runs it.
     """
     need("ggml")
-    if [layer.about["type"] for layer in layers] != ["flatten", "linear"]:
+    weights = list(network.weights.values())
+    if [node.op for node in network.graph.nodes] != ["reshape", "linear"] or len(weights) != 1:
         raise AbsentError("it runs single linear layers")
     x = x.flatten(1)
     inputs = x.shape[1] // BLOCK * BLOCK
     if not inputs:
         raise AbsentError(f"{x.shape[1]} inputs; a row has a multiple of {BLOCK}")
     note = "" if inputs == x.shape[1] else f" (K={inputs})"
-    return note, multiply(weights(layers[1])[:, :inputs], x.numpy()[:, :inputs])
+    return note, multiply(weights[0].dequantize()[:, :inputs], x.numpy()[:, :inputs])
 
 
 def multiply(weight: np.ndarray, x: np.ndarray) -> Call:
