@@ -1,13 +1,16 @@
 """One measurement of the comparison of methods; methods/dvc.yaml says which there are.
 
-python -m methods.measure ptq MODEL METHOD | sweep MODEL | qat MODEL METHOD
+python -m methods.measure ptq MODEL METHOD | qat MODEL METHOD | sweep MODEL: on seeds that select,
+python -m methods.measure confirm MODEL | control MODEL: on fresh ones.
 """
 
+import copy
 import csv
 import io
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,91 +29,153 @@ THRESHOLDS = [round(0.1 * step, 1) for step in range(2, 11)]
 SWEPT = ("threshold", "optimal", "gptq")
 BATCH = 1000
 
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Start:
+    """The FP32 network of a seed, the data set as that seed splits it, and the parameters."""
+
+    name: str
+    phase: str
+    params: Params
+    dataset: Dataset
+    checkpoint: models.Checkpoint
+
+
+def starts(params: Params, name: str, phase: str) -> Iterator[Start]:
+    """Every seed of a phase."""
+    for seed in SEEDS[phase]:
+        own = params.model_copy(update={"seed": seed})
+        checkpoint = models.load_checkpoint(checkpoint_path(name, phase, seed))
+        yield Start(name, phase, own, load(own), checkpoint)
+
 
 def ptq(params: Params, name: str, method: str) -> str:
     """Quantize every seed's network by one method."""
-    settings = params.ptq.model_copy(update={"method": method})
-    rows = []
-    for seed in SEEDS:
-        params = params.model_copy(update={"seed": seed})
-        dataset, checkpoint = load(params), models.load_checkpoint(checkpoint_path(name, seed))
-        images = data.calibration_images(dataset, params.ptq.calibration[name], seed)
-        start = time.perf_counter()
-        quantized = quantize_ptq(
-            checkpoint.model, images, checkpoint.input, params.quantize, settings
-        )
-        rows.append(row(seed, quantized, checkpoint, dataset, time.perf_counter() - start))
+    rows = [by_ptq(start, method) for start in starts(params, name, "selection")]
     return write(f"ptq/{name}-{method}", rows)
-
-
-def sweep(params: Params, name: str) -> str:
-    """Quantize the first seed's network at many thresholds."""
-    params = params.model_copy(update={"seed": SEEDS[0]})
-    dataset, checkpoint = load(params), models.load_checkpoint(checkpoint_path(name, SEEDS[0]))
-    images = data.calibration_images(dataset, params.ptq.calibration[name], SEEDS[0])
-    rows = []
-    for method in SWEPT:
-        for threshold in THRESHOLDS:
-            start = time.perf_counter()
-            quantized = quantize_ptq(
-                checkpoint.model,
-                images,
-                checkpoint.input,
-                params.quantize.model_copy(update={"threshold": threshold, "reference": "absmean"}),
-                params.ptq.model_copy(update={"method": method}),
-            )
-            seconds = time.perf_counter() - start
-            measured = row(SEEDS[0], quantized, checkpoint, dataset, seconds)
-            rows.append({"method": method, "threshold": threshold} | measured)
-    return write(f"sweep/{name}", rows)
 
 
 def qat(params: Params, name: str, method: str) -> str:
     """Train every seed's network with ternary weights by one method."""
-    device = train.use_device(params.train.device, params.train.threads)
-    settings = params.qat.model_copy(update={"method": method})
-    rows = []
-    for seed in SEEDS:
-        params = params.model_copy(update={"seed": seed})
-        dataset, checkpoint = load(params), models.load_checkpoint(checkpoint_path(name, seed))
-        network = checkpoint.model
-        if settings.start == "scratch":
-            shape, classes = checkpoint.input.shape, len(dataset.classes)
-            network = models.build(name, params.model[name], shape, classes, seed)
-        start = time.perf_counter()
-        quantized, _ = train_qat(
-            network,
-            dataset.train,
-            dataset.validation,
-            checkpoint.input,
-            params.quantize,
-            settings,
-            train.qat_recipe(params, name, device),
-            teacher=checkpoint.model,
-            label=f"{name} {method} {seed}",
-        )
-        rows.append(row(seed, quantized, checkpoint, dataset, time.perf_counter() - start))
+    rows = [by_qat(start, method) for start in starts(params, name, "selection")]
     return write(f"qat/{name}-{method}", rows)
 
 
-def row(
-    seed: int,
-    quantized: QuantizedChain,
-    checkpoint: models.Checkpoint,
-    dataset: Dataset,
-    seconds: float,
-) -> dict[str, Any]:
-    """Accuracies as shares of 1; zeros, the share of 0 trits; seconds that quantizing took."""
+def confirm(params: Params, name: str) -> str:
+    """The default methods of PTQ and QAT, which were chosen on other seeds."""
+    rows = []
+    for start in starts(params, name, "confirmation"):
+        rows += [by_ptq(start, params.ptq.method), by_qat(start, params.qat.method)]
+    return write(f"confirm/{name}", rows)
+
+
+def control(params: Params, name: str) -> str:
+    """FP32 trained on by QAT's recipe: what further epochs and distillation give by themselves."""
+    rows = []
+    for start in starts(params, name, "confirmation"):
+        network = copy.deepcopy(start.checkpoint.model)
+        began = time.perf_counter()
+        train.fit(
+            network,
+            start.dataset.train,
+            start.dataset.validation,
+            start.checkpoint.input,
+            qat_recipe(start),
+            teacher=start.checkpoint.model,
+            label=f"{name} control {start.params.seed}",
+        )
+        rows.append(row(start, "control", "", network, None, time.perf_counter() - began))
+    return write(f"control/{name}", rows)
+
+
+def sweep(params: Params, name: str) -> str:
+    """Quantize the first seed's network at many thresholds."""
+    start = next(starts(params, name, "selection"))
+    rows = []
+    for method in SWEPT:
+        for threshold in THRESHOLDS:
+            settings = {"threshold": threshold, "reference": "absmean"}
+            at = params.quantize.model_copy(update=settings)
+            changed = start.params.model_copy(update={"quantize": at})
+            rows.append({"threshold": threshold} | by_ptq(replace(start, params=changed), method))
+    return write(f"sweep/{name}", rows)
+
+
+def by_ptq(start: Start, method: str) -> Row:
+    """The row of a network quantized after training."""
+    params, name = start.params, start.name
+    images = data.calibration_images(start.dataset, params.ptq.calibration[name], params.seed)
+    settings = params.ptq.model_copy(update={"method": method})
+    checkpoint = start.checkpoint
+    began = time.perf_counter()
+    quantized = quantize_ptq(checkpoint.model, images, checkpoint.input, params.quantize, settings)
+    seconds = time.perf_counter() - began
+    return row(start, "ptq", method, quantized.model, zeros(quantized), seconds)
+
+
+def by_qat(start: Start, method: str) -> Row:
+    """The row of a network trained with ternary weights."""
+    params, name, checkpoint = start.params, start.name, start.checkpoint
+    settings = params.qat.model_copy(update={"method": method})
+    network = checkpoint.model
+    if settings.start == "scratch":
+        shape, classes = checkpoint.input.shape, len(start.dataset.classes)
+        network = models.build(name, params.model[name], shape, classes, params.seed)
+    began = time.perf_counter()
+    quantized, _ = train_qat(
+        network,
+        start.dataset.train,
+        start.dataset.validation,
+        checkpoint.input,
+        params.quantize,
+        settings,
+        qat_recipe(start),
+        teacher=checkpoint.model,
+        label=f"{name} {method} {params.seed}",
+    )
+    seconds = time.perf_counter() - began
+    return row(start, "qat", method, quantized.model, zeros(quantized), seconds)
+
+
+def qat_recipe(start: Start) -> train.Recipe:
+    """How QAT trains, on the device that params.yaml names."""
+    params = start.params
+    device = train.use_device(params.train.device, params.train.threads)
+    return train.qat_recipe(params, start.name, device)
+
+
+def zeros(quantized: QuantizedChain) -> float:
+    """The share of 0 trits."""
     trits = torch.cat([weight.trits.flatten() for weight in quantized.weights.values()])
+    return float((trits == 0).double().mean())
+
+
+def row(
+    start: Start,
+    mode: str,
+    method: str,
+    network: nn.Sequential,
+    zeros: float | None,
+    seconds: float,
+) -> Row:
+    """What `tritbench.report.seeds.Row` has; `seconds` are those of making the network."""
+    checkpoint, dataset = start.checkpoint, start.dataset
     return {
-        "seed": seed,
-        "fp32_test_accuracy": accuracy(checkpoint.model, checkpoint.input, dataset.test),
-        "test_accuracy": accuracy(quantized.model, checkpoint.input, dataset.test),
+        "model": start.name,
+        "mode": mode,
+        "method": method,
+        "phase": start.phase,
+        "seed": start.params.seed,
+        "accuracy": accuracy(network, checkpoint.input, dataset.validation),
         "fp32_accuracy": accuracy(checkpoint.model, checkpoint.input, dataset.validation),
-        "accuracy": accuracy(quantized.model, checkpoint.input, dataset.validation),
-        "zeros": float((trits == 0).double().mean()),
+        "test_accuracy": accuracy(network, checkpoint.input, dataset.test),
+        "fp32_test_accuracy": accuracy(checkpoint.model, checkpoint.input, dataset.test),
+        "zeros": "" if zeros is None else zeros,
         "seconds": seconds,
         "fp32_seconds": checkpoint.provenance["seconds"],
+        "dataset": dataset.name,
     }
 
 
@@ -130,11 +195,17 @@ def write(name: str, rows: Iterable[Mapping[str, Any]]) -> str:
     writer.writerows(rows)
     path = Path("methods/results") / f"{name}.csv"
     write_atomic(path, text.getvalue())
-    means = [sum(float(r[key]) for r in rows) / len(rows) for key in ("test_accuracy", "seconds")]
-    return f"{path}: {len(rows)} rows, test accuracy {means[0]:.2%}, {means[1]:.1f} s each"
+    means = [sum(float(r[key]) for r in rows) / len(rows) for key in ("accuracy", "seconds")]
+    return f"{path}: {len(rows)} rows, validation accuracy {means[0]:.2%}, {means[1]:.1f} s each"
 
 
-MEASUREMENTS: dict[str, Callable[..., str]] = {"ptq": ptq, "sweep": sweep, "qat": qat}
+MEASUREMENTS: dict[str, Callable[..., str]] = {
+    "ptq": ptq,
+    "qat": qat,
+    "sweep": sweep,
+    "confirm": confirm,
+    "control": control,
+}
 
 
 def main() -> None:

@@ -187,14 +187,14 @@ def strip(
 
 
 def sweep() -> Any:
-    """Test accuracy by threshold; rows: method, threshold (not FP32), accuracy, text."""
+    """Validation accuracy by threshold; rows: method, threshold (not FP32), accuracy, text."""
     y = alt.Y(
         "accuracy:Q",
-        title="test accuracy",
+        title="validation accuracy",
         axis=alt.Axis(format=".0%", tickMinStep=0.01),
         scale=alt.Scale(zero=False),
     )
-    tips = _tips(method="method", threshold="threshold", test_accuracy="text")
+    tips = _tips(method="method", threshold="threshold", accuracy="text")
     methods = (
         alt.Chart()
         .transform_filter("datum.method != 'FP32'")

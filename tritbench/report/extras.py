@@ -55,11 +55,13 @@ class ClassScore:
 
 @dataclass(frozen=True)
 class SweepPoint:
-    """Test accuracy of PTQ at one threshold, beside FP32's."""
+    """Accuracies of PTQ at one threshold, beside FP32's; the first two on the validation images."""
 
     model: str
     method: str
     threshold: float
+    accuracy: float
+    fp32_accuracy: float
     test_accuracy: float
     fp32_test_accuracy: float
 
@@ -105,13 +107,13 @@ def read_peers(path: Path, models: Sequence[str], run_id: str) -> list[Peer]:
 
 
 def read_sweep(path: Path, models: Sequence[str], dataset: str) -> list[SweepPoint]:
-    """The rows of sweep.csv on `dataset`, by model."""
+    """The rows of sweep.csv on `dataset`, by model; none of a file from before `accuracy`."""
     if not path.is_file():
         return []
-    numbers = ("threshold", "test_accuracy", "fp32_test_accuracy")
+    numbers = [field.name for field in fields(SweepPoint)][2:]
     found = [
         SweepPoint(row.text("model"), row.text("method"), *map(row.share, numbers))
-        for row in csv_rows(read_text(path), str(path), ["model", "method", "dataset", *numbers])
-        if row.values["dataset"] == dataset
+        for row in csv_rows(read_text(path), str(path), ["model", "method", "dataset"])
+        if row.values["dataset"] == dataset and row.has("accuracy")
     ]
     return [point for model in models for point in found if point.model == model]

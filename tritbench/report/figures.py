@@ -58,7 +58,7 @@ def svg(chart: Any, rows: chart_data.Rows | None = None) -> str:
 
 
 def threshold_curves(rows: chart_data.Rows, title: str) -> str:
-    """Test accuracy against threshold as SVG, a panel for each model.
+    """Validation accuracy against threshold as SVG, a panel for each model.
 
     Args:
         rows: model, method, threshold (None for FP32), accuracy.

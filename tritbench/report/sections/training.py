@@ -47,25 +47,28 @@ def sweep_section(results: Results) -> Section | None:
     for model in dict.fromkeys(point.model for point in points):
         here = [point for point in points if point.model == model]
         rows = [
-            {"method": p.method, "threshold": p.threshold, "accuracy": p.test_accuracy}
-            | {"text": percent(p.test_accuracy)}
+            {"method": p.method, "threshold": p.threshold, "accuracy": p.accuracy}
+            | {"text": percent(p.accuracy)}
             for p in here
         ]
-        fp32 = here[0].fp32_test_accuracy
+        fp32 = here[0].fp32_accuracy
         rows.append({"method": "FP32", "accuracy": fp32, "text": percent(fp32)})
-        best = max(here, key=lambda point: point.test_accuracy)
+        best = max(here, key=lambda point: point.accuracy)
         caption = (
-            f"Best: {best.method} at {best.threshold:g}, {percent(best.test_accuracy)}; "
-            f"FP32 {percent(fp32)}."
+            f"Best: {best.method} at {best.threshold:g}, {percent(best.accuracy)}; on the test "
+            f"images {percent(best.test_accuracy)}. FP32 {percent(fp32)}."
         )
-        panels.append(Panel(model, rows, f"Test accuracy of {model} by threshold.", caption))
+        panels.append(Panel(model, rows, f"Validation accuracy of {model} by threshold.", caption))
     table = Table(
-        "Test accuracy by threshold",
-        ["model", "method", "threshold", "test accuracy"],
-        [[p.model, p.method, f"{p.threshold:g}", percent(p.test_accuracy)] for p in points],
+        "Accuracy by threshold",
+        ["model", "method", "threshold", "validation", "test"],
+        [
+            [p.model, p.method, f"{p.threshold:g}", percent(p.accuracy), percent(p.test_accuracy)]
+            for p in points
+        ],
     )
     spec = charts.for_page(charts.sweep(), 230)
-    note = "Dashed: FP32. One seed."
+    note = "On validation images. Dashed: FP32. One seed."
     chart = Chart("Accuracy by threshold", spec, panels, [table], note)
     lead = "How PTQ by a fixed threshold depends on it, in mean magnitudes of the weights."
     return Section("thresholds", "Thresholds", lead, [chart])
