@@ -13,7 +13,10 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -26,6 +29,7 @@ from tritbench.errors import TritbenchError
 
 STARTED = "TRITBENCH_LAUNCHER"  # set in what `launch` starts
 PR_SET_PDEATHSIG = 1  # of prctl(2)
+BatchNorm = nn.BatchNorm1d | nn.BatchNorm2d
 
 
 @dataclass(frozen=True)
@@ -136,39 +140,43 @@ def _end_with_parent() -> None:
         libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
-def distribute(model: nn.Sequential, here: Group) -> nn.Module:
-    """The network for one process's slice of a batch; backward averages over the group.
+@contextmanager
+def distribute(model: nn.Module, here: Group) -> Iterator[nn.Module]:
+    """Within it, the network for one process's slice of a batch; backward averages over the group.
 
-    Slices must be equally long. Parameters and running statistics are `model`'s own.
+    Slices must be equally long. Parameters and running statistics are `model`'s own; in training
+    the layers in it that look at the whole batch do so across the processes.
     """
+    if here.size == 1:
+        yield model
+        return
+    changed = [m for m in model.modules() if isinstance(m, BatchNorm | nn.Dropout)]
+    for module in changed:
+        module.forward = partial(_forward, module, module.forward, here)  # type: ignore[method-assign]
     # A fake quantizer has scales that learn only once its trits are frozen.
-    some_unused = any(parametrize.is_parametrized(layer) for layer in model)
-    return DistributedDataParallel(
-        _OnSlice(model, here), forward_sync_buffers=False, find_unused_parameters=some_unused
-    )
+    some_unused = any(parametrize.is_parametrized(module) for module in model.modules())
+    try:
+        yield DistributedDataParallel(
+            model, forward_sync_buffers=False, find_unused_parameters=some_unused
+        )
+    finally:
+        for module in changed:
+            del module.forward
 
 
-class _OnSlice(nn.Module):
-    """The layers one after another, those that look at the whole batch in their global form."""
-
-    def __init__(self, layers: nn.Sequential, here: Group) -> None:
-        super().__init__()
-        self.layers, self.here = layers, here
-
-    def forward(self, x: Tensor) -> Tensor:
-        for layer in self.layers:
-            match layer:
-                case nn.BatchNorm1d() | nn.BatchNorm2d():
-                    x = _batch_norm(layer, x, self.here)
-                case nn.Dropout():
-                    ones = torch.ones_like(x).repeat(self.here.size, *[1] * (x.dim() - 1))
-                    x = x * layer(ones)[self.here.own(len(ones))]
-                case _:
-                    x = layer(x)
-        return x
+def _forward(
+    module: nn.Module, alone: Callable[[Tensor], Tensor], here: Group, x: Tensor
+) -> Tensor:
+    """What a layer makes of one process's slice."""
+    if not module.training:
+        return alone(x)
+    if isinstance(module, BatchNorm):
+        return _batch_norm(module, x, here)
+    ones = torch.ones_like(x).repeat(here.size, *[1] * (x.dim() - 1))
+    return x * alone(ones)[here.own(len(ones))]
 
 
-def _batch_norm(layer: nn.BatchNorm1d | nn.BatchNorm2d, x: Tensor, here: Group) -> Tensor:
+def _batch_norm(layer: BatchNorm, x: Tensor, here: Group) -> Tensor:
     """BatchNorm in training, over the slices of all processes, on any device.
 
     nn.SyncBatchNorm exists for GPUs alone. Mean and variance of the slices travel in one tensor
@@ -181,20 +189,30 @@ def _batch_norm(layer: nn.BatchNorm1d | nn.BatchNorm2d, x: Tensor, here: Group) 
     means, variances = _Sum.apply(torch.stack(rows)).unbind(1)  # type: ignore[no-untyped-call]
     mean = means.mean(0)
     variance = (variances + (means - mean).square()).mean(0)
-    with torch.no_grad():
-        assert layer.num_batches_tracked is not None
-        layer.num_batches_tracked += 1
-        share = layer.momentum
-        if share is None:  # then the layer keeps the plain average
-            share = 1 / float(layer.num_batches_tracked)
-        count = x.numel() // x.shape[1] * here.size
-        layer.running_mean.lerp_(mean, share)  # type: ignore[union-attr]
-        layer.running_var.lerp_(variance * count / (count - 1), share)  # type: ignore[union-attr]
-    scale = layer.weight * (variance + layer.eps).rsqrt()
-    shift = layer.bias - mean * scale
+    if layer.num_batches_tracked is not None:  # it tracks running statistics
+        _track(layer, mean, variance, x.numel() // x.shape[1] * here.size)
+    scale = (variance + layer.eps).rsqrt()
+    shift = -mean * scale
+    if layer.affine:
+        scale = layer.weight * scale
+        shift = layer.bias - mean * scale
     channels = [1, -1, *[1] * (x.dim() - 2)]
     normalized: Tensor = values * scale.view(channels) + shift.view(channels)
     return normalized.to(x.dtype)
+
+
+@torch.no_grad()
+def _track(layer: BatchNorm, mean: Tensor, variance: Tensor, count: int) -> None:
+    """Move running statistics towards those of a batch of `count` values a channel."""
+    assert layer.num_batches_tracked is not None
+    assert layer.running_mean is not None
+    assert layer.running_var is not None
+    layer.num_batches_tracked += 1
+    share = layer.momentum
+    if share is None:  # then the layer keeps the plain average
+        share = 1 / float(layer.num_batches_tracked)
+    layer.running_mean.lerp_(mean, share)
+    layer.running_var.lerp_(variance * count / (count - 1), share)
 
 
 class _Sum(Function):

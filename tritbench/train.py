@@ -117,12 +117,12 @@ def _keep_freed_memory() -> None:
 
 
 def fit(
-    model: nn.Sequential,
+    model: nn.Module,
     train: Images,
     validation: Images,
     spec: InputSpec,
     recipe: Recipe,
-    teacher: nn.Sequential | None = None,
+    teacher: nn.Module | None = None,
     on_step: Callable[[int, int], None] | None = None,
     label: str = "",
 ) -> list[Epoch]:
@@ -155,7 +155,7 @@ def fit(
     epoch_steps = steps_per_epoch(len(train), recipe)
     device = torch.device(recipe.device)
     pixels, labels = train.pixels.to(device), train.labels.to(device)
-    memory_format = torch.channels_last if _has_convolution(model) else torch.contiguous_format
+    memory_format = _memory_format(model, spec.normalize(train.pixels[:2]))
     model.to(device, memory_format=memory_format)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(
         _parameter_groups(model, recipe.weight_decay), recipe.learning_rate, (0.9, 0.99), fused=True
@@ -165,7 +165,6 @@ def fit(
     autocast = torch.autocast(
         device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16", cache_enabled=False
     )
-    network = model if here.size == 1 else parallel.distribute(model, here)
     taught = None
     if teacher is not None and recipe.distill > 0:
         teacher.to(device, memory_format=memory_format)  # type: ignore[call-overload]
@@ -176,6 +175,7 @@ def fit(
     curve = []
     with (
         ExitStack() as hooks,
+        parallel.distribute(model, here) as network,
         tqdm(
             total=steps,
             desc=label,
@@ -263,7 +263,7 @@ def curve_csv(curve: list[Epoch]) -> str:
 
 
 def _validate(
-    model: nn.Sequential,
+    model: nn.Module,
     images: Images,
     spec: InputSpec,
     device: torch.device,
@@ -293,7 +293,7 @@ class _Teacher:
 
     def __init__(
         self,
-        teacher: nn.Sequential,
+        teacher: nn.Module,
         pixels: Tensor,
         labels: Tensor,
         spec: InputSpec,
@@ -340,13 +340,27 @@ def _keep_format(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         inputs[0].register_hook(lambda g: g.contiguous(memory_format=torch.channels_last))
 
 
-def _has_convolution(model: nn.Sequential) -> bool:
-    return any(isinstance(module, nn.Conv2d) for module in model)
+@torch.no_grad()
+def _memory_format(model: nn.Module, images: Tensor) -> torch.memory_format:
+    """channels_last where there are convolutions, which then take half the time, and where all else
+    takes it: a `view` of an image may not."""
+    if any(isinstance(module, nn.Conv2d) for module in model.modules()):
+        training = {module: module.training for module in model.modules()}
+        try:
+            model.eval()(images.contiguous(memory_format=torch.channels_last))
+            return torch.channels_last
+        except RuntimeError:
+            pass
+        finally:
+            for module, mode in training.items():
+                module.training = mode
+    return torch.contiguous_format
 
 
-def _parameter_groups(model: nn.Sequential, weight_decay: float) -> list[dict[str, object]]:
-    matrices = [p for p in model.parameters() if p.dim() > 1]
-    vectors = [p for p in model.parameters() if p.dim() <= 1]
+def _parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:
+    learned = [p for p in model.parameters() if p.requires_grad]
+    matrices = [p for p in learned if p.dim() > 1]
+    vectors = [p for p in learned if p.dim() <= 1]
     return [
         {"params": matrices, "weight_decay": weight_decay},
         {"params": vectors, "weight_decay": 0.0},
