@@ -163,6 +163,15 @@ PyObject* machine_limits(PyObject*, PyObject* args) {
     });
 }
 
+// For tests, which call the kernels through ctypes.
+PyObject* float_kernels(PyObject*, PyObject* isa) {
+    const char* name = PyUnicode_AsUTF8AndSize(isa, nullptr);
+    if (!name) return nullptr;
+    const Kernels* kernels = find_kernels(name);
+    if (!kernels) return PyErr_Format(PyExc_ValueError, "no kernels %s", name);
+    return PyLong_FromVoidPtr(const_cast<FloatKernels*>(&kernels->floats));
+}
+
 PyMemberDef members[] = {
     {"__vectorcalloffset__", T_PYSSIZET, offsetof(NetworkObject, vectorcall), READONLY, nullptr},
     {nullptr, 0, 0, 0, nullptr}};
@@ -178,6 +187,8 @@ PyType_Spec spec = {"tritbench.runtime._engine.Network", sizeof(NetworkObject), 
                     Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | HAVE_VECTORCALL, slots};
 
 PyMethodDef functions[] = {
+    {"float_kernels", float_kernels, METH_O,
+     "(isa): the address of its FloatKernels (native/float_kernels.h)."},
     {"available_isas", available_isas, METH_NOARGS,
      "Instruction sets that this build and machine have kernels for, best first."},
     {"machine_limits", machine_limits, METH_VARARGS,

@@ -1,5 +1,7 @@
-// Functions of vectors of floats. Polynomials are Cephes' (exp, tanh) and Eigen's (erf).
-// Greatest error, against float64 over all floats of a range: tests/test_float_kernels.py.
+// Functions of vectors of floats. Polynomials are Cephes' (exp, tanh) and Eigen's (erf). Their
+// greatest relative errors, which tests/test_float_kernels.py holds them to: exp 0.9e-7, sigmoid
+// 1.6e-7, silu 1.8e-7, tanh 1.4e-7, erf 4.3e-7; relative to its argument, gelu by erf 2.6e-7, by
+// tanh 1.3e-7.
 
 #pragma once
 
