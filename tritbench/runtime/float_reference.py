@@ -186,8 +186,9 @@ def softmax(x: Floats, logarithm: bool = False) -> Floats:
     exponentials = exp(shifted)
     total = sum_lanes(exponentials)[..., None]
     if logarithm:
-        return shifted - np.log(total.astype(np.float64)).astype(f32)
-    return exponentials * (f32(1) / total)
+        return np.asarray(shifted - np.log(total.astype(np.float64)).astype(f32))
+    inverse: Floats = f32(1) / total
+    return exponentials * inverse
 
 
 def matmul(x: Floats, weight: Floats) -> Floats:
@@ -214,12 +215,14 @@ def attention(
     if mask is not None:
         scores = scores + mask
     if causal:
-        scores[~np.tri(*scores.shape, dtype=bool)] = -np.inf
+        later = np.arange(len(key)) > np.arange(len(query))[:, None]
+        scores = np.where(later, f32(-np.inf), scores)
     most = scores.max(-1, keepdims=True)
     nothing = most == -np.inf
     weights = exp(np.where(nothing, f32(-np.inf), scores - np.where(nothing, f32(0), most)))
     total = np.where(nothing[..., 0], f32(np.inf), sum_lanes(weights))
-    return matmul(weights, value) * (f32(1) / total)[..., None]
+    inverse = np.asarray(f32(1) / total, f32)
+    return matmul(weights, value) * inverse[..., None]
 
 
 @dataclass(frozen=True)
@@ -288,10 +291,10 @@ def average_pool(
 
     What is neither in the map nor in its padding never counts.
     """
-    counts = np.full((*window.size, 1), divisor)
+    counts: Values = np.full((*window.size, 1), divisor)
     if divisor == 0:
         padding = window.padding if include_padding else (0, 0)
         inside = np.ones((*(n + 2 * p for n, p in zip(x.shape, padding, strict=False)), 1), int)
         margin = (0, 0) if include_padding else window.padding
-        counts = sum(replace(window, padding=margin).taps(inside))
-    return sum_first(np.stack(list(window.taps(x)))) / counts.astype(f32)
+        counts = np.sum(list(replace(window, padding=margin).taps(inside)), 0)
+    return np.asarray(sum_first(np.stack(list(window.taps(x)))) / counts.astype(f32), f32)
