@@ -63,6 +63,15 @@ def test_inspect_shows_layers_and_sizes(trit, tritbench):
         assert text in output
 
 
+def test_inspect_draws_the_graph(trit, tritbench):
+    lines = tritbench("inspect", trit, "--mermaid")[1].splitlines()
+    assert lines[0] == "flowchart TD"
+    assert '    input0(["input<br/>n×1×8×8"])' in lines
+    assert '    node0["conv2d<br/>ternary 4×1×3×3<br/>n×4×8×8"]' in lines
+    assert "    input0 --> node0" in lines
+    assert "    node0 --> node1" in lines
+
+
 def test_inspect_gives_the_same_facts_to_machines(trit, tritbench):
     facts = json.loads(tritbench("inspect", trit, "--json")[1])
     conv = facts["operations"][0]

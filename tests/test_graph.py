@@ -242,6 +242,19 @@ def test_batch_norm_goes_into_the_weights_before_it_and_nowhere_else():
     torch.testing.assert_close(run(folded.scaled(), x), run(graph, x), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda x: x[:, :2], r"something else: \[3, 2\], expected \[3, 5\]"),
+        (lambda x: x * 1.1, "something else, off by 0.1 of the greatest output"),
+    ],
+)
+def test_a_graph_that_computes_something_else_is_refused(monkeypatch, change, message):
+    monkeypatch.setattr("tritbench.graph.torch_export.run", lambda *a: change(run(*a)))
+    with pytest.raises(TritbenchError, match=message):
+        capture(*NETWORKS["residual"])
+
+
 @pytest.mark.parametrize("name", NETWORKS)
 def test_folding_changes_no_result(graphs, name):
     example = NETWORKS[name][1]

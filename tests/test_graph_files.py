@@ -193,7 +193,7 @@ def test_bytes_that_were_changed_anywhere_are_read_or_refused():
 def test_inspect_shows_operations_weights_and_products(tmp_path, capsys):
     path = tmp_path / "it.trit"
     path.write_bytes(file("residual")[0])
-    inspect.run(path, as_json=True)
+    inspect.run(path, "json")
     facts = json.loads(capsys.readouterr().out)
     first = facts["operations"][1]
     assert (first["operation"], first["weight"], first["kind"]) == (
@@ -203,7 +203,7 @@ def test_inspect_shows_operations_weights_and_products(tmp_path, capsys):
     )
     assert first["products"] == 4 * 8 * 8 * 27
     assert facts["inputs"] == {"x": ["n", 3, 8, 8]}
-    inspect.run(path, as_json=False)
+    inspect.run(path, "table")
     assert "down.weight" in capsys.readouterr().out
 
 

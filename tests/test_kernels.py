@@ -5,7 +5,14 @@ import pytest
 import torch
 
 from tritbench import runtime
-from tritbench.measure.kernels import COLUMNS, Case, cases, limit_seconds, measure, ternary_network
+from tritbench.measure.kernels import (
+    COLUMNS,
+    Case,
+    cases,
+    float_and_ternary,
+    limit_seconds,
+    measure,
+)
 from tritbench.measure.peers import AbsentError, kernel_peers, ort
 from tritbench.measure.peers.tq2_0 import multiply
 from tritbench.models import InputSpec, build
@@ -20,7 +27,7 @@ pytestmark = pytest.mark.skipif(not runtime.NATIVE, reason="the native engine wa
 def case():
     model = build("mlp", {"hidden": [16]}, SPEC.shape, 3, seed=0).eval()
     x = torch.zeros(2, *SPEC.shape, dtype=torch.uint8)
-    return Case("small", model, ternary_network(model, SPEC), x, SPEC.normalize(x))
+    return Case("small", *float_and_ternary(model, SPEC), x, SPEC.normalize(x))
 
 
 def test_engines_are_timed_beside_each_other_and_the_limit():
@@ -99,7 +106,7 @@ def test_what_has_no_2_bit_form_is_named():
     with pytest.raises(AbsentError, match="groups of 64 weights"):
         two_bit(np.ones((2, 128), np.int8), np.ones((2, 2), np.float32), np.ones((1, 128)), 64)
     cnn = build("cnn", {"channels": [2], "hidden": 3}, SPEC.shape, 3, seed=0).eval()
-    network = ternary_network(cnn, SPEC)
+    _, network = float_and_ternary(cnn, SPEC)
     with pytest.raises(AbsentError, match="conv2d has no 2-bit form"):
         ort.two_bit(network.packed, torch.zeros(1, *SPEC.shape))
 

@@ -12,18 +12,18 @@ from tiny import write_tiny_dataset
 from torch import nn
 
 from tritbench import data
+from tritbench.graph import capture
 from tritbench.measure.benchmark import measure_model
 from tritbench.measure.energy import Meter, find_meter, joules_per_image
 from tritbench.measure.memory import STATUS, peak_memory
 from tritbench.measure.peers import (
     PEERS,
     AbsentError,
-    Normalize,
+    FloatNetwork,
     Peer,
     build_peer,
     ort,
 )
-from tritbench.measure.peers.onnx_form import float_onnx
 from tritbench.measure.rows import COLUMNS, rows_csv
 from tritbench.models import Checkpoint, save_checkpoint
 from tritbench.packing import save_trit
@@ -39,6 +39,10 @@ def peers_here():
     if not find_spec("openvino"):
         without |= {"openvino fp32", "openvino int8"}
     return [name for name in PEERS if name not in without]
+
+
+def on_pixels(model):
+    return FloatNetwork(model, capture(model, torch.zeros(2, *spec().shape)), spec())
 
 
 def rounding_error(model, x):
@@ -79,7 +83,7 @@ def test_every_name_of_the_parameters_is_a_peer():
 @pytest.mark.parametrize("name", ["linear", "mlp", "cnn", "odd"])
 def test_every_peer_runs_the_same_network_on_pixels(name):
     model, x = network(name), images(5)
-    whole = nn.Sequential(Normalize(spec()), *model)
+    whole = on_pixels(model)
     with torch.no_grad():
         expected = model(spec().normalize(x))
     sizes = {}
@@ -104,9 +108,9 @@ def test_every_peer_runs_the_same_network_on_pixels(name):
 
 def test_the_compiled_network_is_the_same():
     model, x = network("linear"), images(5)
-    whole = nn.Sequential(Normalize(spec()), *model)
+    whole = on_pixels(model)
     built = build_peer("torch compile", whole, x[:1])
-    torch.testing.assert_close(built.call(x), whole(x).detach(), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(built.call(x), whole.module(x).detach(), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.isa
@@ -118,7 +122,7 @@ def test_int8_sums_do_not_saturate(peer):
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 3)).eval()
     nn.init.ones_(model[1].weight)
     x = torch.full((2, 1, 8, 8), 255, dtype=torch.uint8)
-    whole = nn.Sequential(Normalize(spec()), *model)
+    whole = on_pixels(model)
     expected = model(spec().normalize(x)).detach()
     torch.testing.assert_close(build_peer(peer, whole, x).call(x), expected, rtol=0.02, atol=0)
 
@@ -127,7 +131,7 @@ def test_weights_of_onnxruntime_leave_int16_room():
     """The same of the file, on processors whose sums do not pass through int16 as well."""
     onnx = pytest.importorskip("onnx", reason="pip install -e '.[peers]'")
     peers_here()
-    model = ort.quantized(float_onnx(network("mlp"), spec().normalize(images(1))))
+    model = ort.quantized(on_pixels(network("mlp")).onnx())
     to_array = onnx.numpy_helper.to_array
     weights = [to_array(t) for t in model.graph.initializer if t.name.endswith("_quantized")]
     assert len(weights) == 3
@@ -136,19 +140,29 @@ def test_weights_of_onnxruntime_leave_int16_room():
 
 @pytest.mark.parametrize("wrong", [1e8, float("nan")])
 def test_a_peer_that_computes_something_else_is_none(monkeypatch, wrong):
-    model, x = nn.Sequential(nn.Flatten(), nn.Linear(64, 3)).eval(), torch.ones(2, 1, 8, 8)
-    peer = Peer(lambda x: model(x) + wrong, 1, 1)
+    network, x = on_pixels(nn.Sequential(nn.Flatten(), nn.Linear(64, 3))), images(2)
+    peer = Peer(lambda x: network.module(x) + wrong, 1, 1)
     monkeypatch.setitem(PEERS, "openvino int8", lambda *_: peer)
     with pytest.raises(AbsentError, match=r"^it computes something else: outputs are off by "):
-        build_peer("openvino int8", model, x)
+        build_peer("openvino int8", network, x)
+
+
+def test_one_image_is_compared_once(monkeypatch):
+    network, batches = on_pixels(nn.Sequential(nn.Flatten(), nn.Linear(64, 3))), []
+
+    def call(x):
+        batches.append(len(x))
+        return network.module(x)
+
+    monkeypatch.setitem(PEERS, "openvino int8", lambda *_: Peer(call, 1, 1))
+    for count in (1, 5):
+        build_peer("openvino int8", network, images(count))
+    assert batches == [1, 1, 5]
 
 
 def test_what_a_peer_lacks_is_its_reason():
-    pytest.importorskip("onnx", reason="pip install -e '.[peers]'")
-    with pytest.raises(AbsentError, match="Sigmoid has no ONNX form"):
-        float_onnx(nn.Sequential(nn.Sigmoid()), torch.zeros(1, 2))
     with pytest.raises(AbsentError, match="no linear layer"):
-        build_peer("torch int8 dynamic", nn.Sequential(nn.ReLU()), torch.zeros(1, 2))
+        build_peer("torch int8 dynamic", on_pixels(nn.Sequential(nn.Flatten())), images(1))
 
 
 def test_peers_that_are_not_installed_are_named(monkeypatch):
@@ -157,14 +171,14 @@ def test_peers_that_are_not_installed_are_named(monkeypatch):
         AbsentError,
         match=r"not installed: onnx, onnxruntime; `pip install",
     ):
-        build_peer("onnxruntime int8", network("linear"), torch.zeros(1, 1, 8, 8))
+        build_peer("onnxruntime int8", on_pixels(network("linear")), images(1))
     monkeypatch.setattr("shutil.which", lambda name: None)
     with pytest.raises(AbsentError, match=r"torch\.compile needs a C\+\+ compiler"):
-        build_peer("torch compile", network("linear"), torch.zeros(1, 1, 8, 8))
+        build_peer("torch compile", on_pixels(network("linear")), images(1))
     monkeypatch.setattr("shutil.which", lambda name: name)
     monkeypatch.setattr("torch.compile", lambda network, dynamic: refuse)
     with pytest.raises(AbsentError, match=r"^torch\.compile failed: no working compiler$"):
-        build_peer("torch compile", network("linear"), torch.zeros(1, 1, 8, 8))
+        build_peer("torch compile", on_pixels(network("linear")), images(1))
 
 
 def refuse(_):

@@ -71,7 +71,8 @@ def _run_command(parser: argparse.ArgumentParser, flags: argparse.Namespace) -> 
         case "inspect":
             from tritbench.commands import inspect
 
-            inspect.run(flags.file, flags.json)
+            form = "json" if flags.json else "mermaid" if flags.mermaid else "table"
+            inspect.run(flags.file, form)
         case "predict":
             from tritbench.commands import predict
 
@@ -106,7 +107,9 @@ def _add_history(commands: Any) -> None:
 def _add_inspect(commands: Any) -> None:
     parser = commands.add_parser("inspect", help="layers, sizes and origin of a network's file")
     parser.add_argument("file", type=Path, help="a .trit file, or an FP32 checkpoint")
-    parser.add_argument("--json", action="store_true", help="for machines")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="for machines")
+    form.add_argument("--mermaid", action="store_true", help="a picture of the graph")
 
 
 def _add_predict(commands: Any) -> None:

@@ -17,6 +17,7 @@ from tritbench.packing import Network, load_trit
 from tritbench.packing.entropy import entropy
 from tritbench.packing.t81 import LIMB_BYTES, LIMB_TRITS
 from tritbench.packing.weights import PackedArray, TernaryArray
+from tritbench.report.mermaid import quoted
 
 _COLUMNS = {
     "operation": str.ljust,
@@ -32,8 +33,8 @@ _COLUMNS = {
 }
 
 
-def run(path: Path, as_json: bool) -> None:
-    """Print the facts, as a table or as JSON.
+def run(path: Path, form: str = "table") -> None:
+    """Print the facts; `form` is table, json or mermaid (a flowchart of the graph).
 
     Raises:
         TritbenchError: for a file that cannot be read.
@@ -46,7 +47,13 @@ def run(path: Path, as_json: bool) -> None:
         facts = describe_checkpoint(load_checkpoint(path), path.stat().st_size)
     else:
         facts = describe(load_trit(path), path.stat().st_size)
-    print(json.dumps(facts, indent=2) if as_json else table(facts))
+    match form:
+        case "json":
+            print(json.dumps(facts, indent=2))
+        case "mermaid":
+            print(picture(facts))
+        case _:
+            print(table(facts))
 
 
 def describe(network: Network, file_bytes: int) -> dict[str, Any]:
@@ -93,12 +100,18 @@ def describe(network: Network, file_bytes: int) -> dict[str, Any]:
 def describe_nodes(
     graph: Graph, packed: Mapping[str, PackedArray], stored: Mapping[str, NDArray[Any]]
 ) -> list[dict[str, Any]]:
-    """Each operation with its result, its products and its weight; `stored` are a file's arrays."""
+    """Each operation with its inputs, result, products and weight; `stored` are a file's arrays.
+
+    An input is the name of one of the graph's, or the place of another operation.
+    """
     shapes = graph.shapes()
+    values: dict[str | None, str | int] = {name: name for name in graph.inputs}
+    values |= {node.name: place for place, node in enumerate(graph.nodes)}
     weights = {name for node in graph.weights().values() for name in node.inputs[1:2]}
     found = []
     for node in graph.nodes:
-        facts: dict[str, Any] = {"operation": node.op, "result": sizes(node.shape)}
+        taken = [values[name] for name in node.inputs if name in values]
+        facts: dict[str, Any] = {"operation": node.op, "inputs": taken, "result": sizes(node.shape)}
         given: list[Any] = [None if name is None else shapes[name] for name in node.inputs]
         if products := OPS[node.op].products(given, node.attributes, node.shape):
             facts["products"] = products
@@ -166,6 +179,20 @@ def table(facts: dict[str, Any]) -> str:
             *_provenance(facts["provenance"]),
         ]
     )
+
+
+def picture(facts: dict[str, Any]) -> str:
+    """A Mermaid flowchart: inputs, operations, and what flows between them."""
+    names = {name: f"input{place}" for place, name in enumerate(facts["inputs"])}
+    lines = ["flowchart TD"]
+    for name, shape in facts["inputs"].items():
+        lines.append(f"    {names[name]}([{quoted(name, _times(shape))}])")
+    for place, node in enumerate(facts["operations"]):
+        weight = [f"{node['kind']} {_times(node['shape'])}"] if "weight" in node else []
+        label = quoted(node["operation"], *weight, _times(node["result"]))
+        lines.append(f"    node{place}[{label}]")
+        lines += [f"    {names.get(i, f'node{i}')} --> node{place}" for i in node["inputs"]]
+    return "\n".join(lines)
 
 
 def _row(index: int, facts: dict[str, Any]) -> tuple[str, ...]:

@@ -1,6 +1,6 @@
 """A graph as ONNX, by the forms in `OPS`, for a batch of any size."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -80,22 +80,29 @@ def add_graph(builder: OnnxBuilder, graph: Graph, inputs: Sequence[str]) -> str:
 def onnx_model(
     onnx: Any,
     graph: Graph,
-    prepare: Callable[[OnnxBuilder, str], str] | None = None,
-    pixels: bool = False,
+    mean: Sequence[float] = (),
+    std: Sequence[float] = (),
 ) -> Any:
     """A checked ONNX model: `images` to `logits`, both with a symbolic batch.
 
     Args:
         onnx: the package.
         graph: with one input.
-        prepare: adds what comes between `images` and the graph's input, such as normalization.
-        pixels: `images` are uint8, not what the graph's input is.
+        mean: of each channel of uint8 `images`, pixels being 0..1; without it `images` are what
+            the graph takes.
+        std: likewise.
     """
     ((_, value),) = graph.inputs.items()
     kinds = {"float32": onnx.TensorProto.FLOAT, "int64": onnx.TensorProto.INT64}
-    kind = onnx.TensorProto.UINT8 if pixels else kinds[value.dtype]
+    kind = onnx.TensorProto.UINT8 if mean else kinds[value.dtype]
     builder = OnnxBuilder(onnx, "images")
-    images = prepare(builder, "images") if prepare else "images"
+    images = "images"
+    if mean:
+        wide = (-1, *(1,) * (len(value.shape) - 2))
+        means, stds = (np.reshape(numbers, wide) for numbers in (mean, std))
+        pixels = builder.add("Cast", images, to=onnx.TensorProto.FLOAT)
+        scaled = builder.add("Mul", pixels, builder.constant(1 / (255 * stds)))
+        images = builder.add("Add", scaled, builder.constant(-means / stds))
     result = add_graph(builder, graph, [images])
     builder.nodes.append(onnx.helper.make_node("Identity", [result], ["logits"], "logits"))
     info = onnx.helper.make_tensor_value_info

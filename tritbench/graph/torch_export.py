@@ -117,10 +117,12 @@ def _verify(graph: Graph, module: nn.Module, example: tuple[Tensor, ...]) -> Non
     ]
     expected = module(*inputs)
     found = run(graph, *inputs)
+    wrong = f"{type(module).__name__}: its graph computes something else"
+    if found.shape != expected.shape:
+        raise TritbenchError(f"{wrong}: {list(found.shape)}, expected {list(expected.shape)}")
     scale = max(float(expected.abs().max()), 1e-30)
     difference = float((found - expected).abs().max()) / scale
-    if found.shape != expected.shape or not difference <= TOLERANCE:
+    if not difference <= TOLERANCE:
         raise TritbenchError(
-            f"{type(module).__name__}: its graph computes something else, off by "
-            f"{difference:.2g} of the greatest output; expected at most {TOLERANCE}"
+            f"{wrong}, off by {difference:.2g} of the greatest output; expected at most {TOLERANCE}"
         )

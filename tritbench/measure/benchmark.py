@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from torch import Tensor, nn
+import torch
+from torch import Tensor
 
 from tritbench import runtime
 from tritbench.data import Dataset
+from tritbench.graph import capture
 from tritbench.measure.accuracy import (
     Score,
     agreement,
@@ -22,7 +24,7 @@ from tritbench.measure.classes import class_rows, confusion_rows
 from tritbench.measure.energy import Meter, joules_per_image
 from tritbench.measure.latency import Latency, interleaved
 from tritbench.measure.memory import PeakMemory
-from tritbench.measure.peers import EAGER, PEERS, AbsentError, Normalize, Peer, build_peer
+from tritbench.measure.peers import EAGER, PEERS, AbsentError, FloatNetwork, Peer, build_peer
 from tritbench.measure.rows import METRICS, RECIPE, Row
 from tritbench.measure.statistics import ratio_interval
 from tritbench.measure.storage import Storage, float_storage, ternary_storage
@@ -174,7 +176,8 @@ def _peers(
     fp32: ReferenceModel, names: Sequence[PeerName], images: Tensor
 ) -> tuple[dict[str, Peer], dict[str, str]]:
     """The peers that run a float network of uint8 images, and why the others do not."""
-    network = nn.Sequential(Normalize(fp32.input), *fp32.network).eval()
+    spec = fp32.input
+    network = FloatNetwork(fp32.network, capture(fp32.network, torch.zeros(2, *spec.shape)), spec)
     peers: dict[str, Peer] = {}
     absent: dict[str, str] = {}
     for name in PEERS:

@@ -9,15 +9,14 @@ from torch import Tensor, nn
 
 from tritbench import runtime
 from tritbench.errors import TritbenchError
+from tritbench.graph import capture
 from tritbench.measure.latency import interleaved
-from tritbench.measure.peers import Call, kernel_peers
+from tritbench.measure.peers import Call, FloatNetwork, kernel_peers
 from tritbench.measure.rows import Row
-from tritbench.models import InputSpec, build, weight_layers
-from tritbench.packing import Network
-from tritbench.packing.fold import fold
-from tritbench.packing.version1 import chain_network
+from tritbench.models import InputSpec, build
+from tritbench.packing import Network, Normalization
+from tritbench.packing.graph_file import pack_graph, ternary_arrays
 from tritbench.params import QuantizeParams
-from tritbench.quantize import QuantizedChain
 from tritbench.quantize.ternary import ternarize
 from tritbench.runtime.chain import chain_of
 
@@ -56,7 +55,7 @@ class Case:
     """A network in float and in trits, and the input that each takes."""
 
     name: str
-    model: nn.Sequential
+    model: FloatNetwork
     network: Network
     x: Tensor  # what the engine takes
     normalized: Tensor  # what the others take
@@ -66,19 +65,21 @@ def cases(names: Sequence[str] = NAMES) -> Iterator[Case]:
     """Built-in networks and layers, with random weights, at each batch size."""
     random = torch.Generator().manual_seed(0)
     for name in (name for name in MODELS if name in names):
-        model = build(name, MODELS[name], PIXELS.shape, 10, seed=0).eval()
+        model = build(name, MODELS[name], PIXELS.shape, 10, seed=0)
+        float_network, network = float_and_ternary(model, PIXELS)
         for batch in BATCH_SIZES:
             x = torch.randint(0, 256, (batch, *PIXELS.shape), generator=random).to(torch.uint8)
-            yield Case(name, model, ternary_network(model, PIXELS), x, PIXELS.normalize(x))
+            yield Case(name, float_network, network, x, PIXELS.normalize(x))
     for outputs, inputs in LAYERS:
         if f"{outputs}×{inputs}" not in names:
             continue
         torch.manual_seed(0)
-        layer = nn.Sequential(nn.Flatten(), nn.Linear(inputs, outputs)).eval()
-        network = ternary_network(layer, InputSpec((1, 1, inputs), (0.0,), (1.0,)))
+        layer = nn.Sequential(nn.Flatten(), nn.Linear(inputs, outputs))
+        spec = InputSpec((1, 1, inputs), (0.0,), (1.0,))
+        float_network, network = float_and_ternary(layer, spec)
         for batch in BATCH_SIZES:
-            x = torch.randn(batch, inputs, generator=random)
-            yield Case(f"{outputs}×{inputs}", layer, network, x, x)
+            x = torch.randn(batch, *spec.shape, generator=random)
+            yield Case(f"{outputs}×{inputs}", float_network, network, x, x)
 
 
 @torch.inference_mode()
@@ -143,12 +144,15 @@ def limit_seconds(network: Network, batch: int) -> tuple[float, str]:
     return float(np.maximum(products, read).sum()), bound
 
 
-def ternary_network(model: nn.Sequential, spec: InputSpec) -> Network:
-    """A float network with its weights made ternary by the plain threshold."""
+def float_and_ternary(module: nn.Module, spec: InputSpec) -> tuple[FloatNetwork, Network]:
+    """A module as it is, and with its weights made ternary by the plain threshold."""
+    graph = capture(module, torch.zeros(2, *spec.shape))
     weights = {
-        name: ternarize(layer.weight.detach(), SETTINGS, THRESHOLD)
-        for name, layer in weight_layers(model).items()
+        name: ternarize(torch.from_numpy(graph.parameters[name]), SETTINGS, THRESHOLD)
+        for name in graph.weights()
     }
-    layers = fold(QuantizedChain(model, weights, spec))
-    classes = [str(index) for index in range(layers[-1].about["out"])]
-    return chain_network(layers, spec, classes)
+    packed = pack_graph(graph, ternary_arrays(weights))
+    classes = [str(index) for index in range(graph.shapes()[graph.output][-1])]
+    normalization = Normalization(spec.mean, spec.std)
+    network = Network(packed, normalization, classes, "base3", {}, {})
+    return FloatNetwork(module, graph), network

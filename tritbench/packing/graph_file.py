@@ -168,7 +168,7 @@ def read_graph(content: Mapping[str, Any], codec: str, stored: Arrays, size: int
         if name in parameters or array.dtype not in (np.float32, np.float16, np.int64):
             raise TritbenchError(f"{name} is {array.dtype}, expected float32, float16 or int64")
         _require_finite(name, array)
-        parameters[name] = array if array.dtype == np.int64 else array.astype(np.float32)
+        parameters[name] = array.astype(np.int64 if array.dtype == np.int64 else np.float32)
     graph = from_json({key: content[key] for key in ("inputs", "nodes")}, parameters)
     _require_indices(graph)
     return PackedGraph(graph, packed)

@@ -6,16 +6,16 @@ PyTorch is always there; the others where `pip install .[peers]` put them.
 from collections.abc import Callable, Mapping
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from tritbench.measure.accuracy import BATCH
 from tritbench.measure.peers import ort, ov, pytorch, tq2_0
-from tritbench.measure.peers.peer import AbsentError, Call, Normalize, Peer
+from tritbench.measure.peers.peer import AbsentError, Call, FloatNetwork, Peer
 from tritbench.packing import Network
 from tritbench.packing.weights import PackedGraph
 from tritbench.params import PeerName
 
-__all__ = ["EAGER", "PEERS", "AbsentError", "Call", "Normalize", "Peer"]
+__all__ = ["EAGER", "PEERS", "AbsentError", "Call", "FloatNetwork", "Peer"]
 __all__ += ["build_peer", "kernel_peers"]
 
 # Of the outputs' norm; 8 bits cost some hundredths. With AVX-512, OpenVINO 2026.4 gives numbers
@@ -26,7 +26,7 @@ EAGER = "torch fp32"  # what runs the FP32 checkpoints as they are
 
 # What runs a float network. Each takes it and images: examples of its input, on which it
 # calibrates where it has to.
-PEERS: Mapping[PeerName, Callable[[nn.Sequential, Tensor], Peer]] = {
+PEERS: Mapping[PeerName, Callable[[FloatNetwork, Tensor], Peer]] = {
     "torch compile": pytorch.compiled,
     "torch int8 dynamic": pytorch.int8_dynamic,
     "onnxruntime fp32": ort.fp32,
@@ -41,23 +41,24 @@ TERNARY: Mapping[str, Callable[[PackedGraph, Tensor], tuple[str, Call]]] = {
 }
 
 
-def build_peer(name: PeerName, network: nn.Sequential, images: Tensor) -> Peer:
+def build_peer(name: PeerName, network: FloatNetwork, images: Tensor) -> Peer:
     """A float network, run by a peer.
 
     Args:
         name: the peer's.
-        network: of Linear, Conv2d, BatchNorm, ReLU, pooling, Flatten; Normalize may come first.
+        network: of any operations.
         images: examples of its input, for those that calibrate on it: images of training.
 
     Raises:
         AbsentError: where it cannot be had here, or computes something else.
     """
     peer = PEERS[name](network, images)
-    for batch in (images[:1], images[:BATCH]):  # some have a program for each size
+    for size in sorted({1, min(len(images), BATCH)}):  # some have a program for each
+        batch = images[:size]
         with torch.inference_mode():
-            expected = network(batch)
-            size = expected.norm().clamp(min=LEAST_SIZE)
-            error = float((peer.call(batch) - expected).norm() / size)
+            expected = network.module(batch)
+            norm = expected.norm().clamp(min=LEAST_SIZE)
+            error = float((peer.call(batch) - expected).norm() / norm)
         if not error <= MAX_ERROR:
             raise AbsentError(
                 f"it computes something else: outputs are off by {error:.1g} of FP32's"
@@ -66,7 +67,7 @@ def build_peer(name: PeerName, network: nn.Sequential, images: Tensor) -> Peer:
 
 
 def kernel_peers(
-    model: nn.Sequential, network: Network, x: Tensor
+    model: FloatNetwork, network: Network, x: Tensor
 ) -> tuple[dict[str, Call], dict[str, str]]:
     """Callables that run a network on float32 x, whatever they are called with.
 
@@ -76,7 +77,7 @@ def kernel_peers(
     Returns:
         by name, what could be had, PyTorch first; and why the others could not.
     """
-    found: dict[str, Call] = {EAGER: lambda _: model(x)}
+    found: dict[str, Call] = {EAGER: lambda _: model.module(x)}
     absent: dict[str, str] = {}
     for name in PEERS:
         if name != "torch compile":  # which takes seconds to compile each case

@@ -6,23 +6,23 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from tritbench.measure.peers.onnx_form import float_onnx, two_bit_onnx
-from tritbench.measure.peers.peer import Call, Peer, need
+from tritbench.measure.peers.peer import Call, FloatNetwork, Peer, need
+from tritbench.measure.peers.two_bit import two_bit_onnx
 from tritbench.packing.weights import PackedGraph
 
 
-def fp32(network: nn.Sequential, images: Tensor) -> Peer:
+def fp32(network: FloatNetwork, _: Tensor) -> Peer:
     """The network as ONNX."""
     need("onnx", "onnxruntime")
-    return _peer(float_onnx(network, images))
+    return _peer(network.onnx())
 
 
-def int8_dynamic(network: nn.Sequential, images: Tensor) -> Peer:
+def int8_dynamic(network: FloatNetwork, _: Tensor) -> Peer:
     """Weights in 8 bits, activations in 8 bits with scales of each batch."""
     need("onnx", "onnxruntime")
-    return _peer(quantized(float_onnx(network, images)))
+    return _peer(quantized(network.onnx()))
 
 
 def two_bit(network: PackedGraph, x: Tensor) -> tuple[str, Call]:
@@ -46,7 +46,7 @@ def _peer(model: Any) -> Peer:
     stored = sum(onnx.numpy_helper.to_array(t).nbytes for t in model.graph.initializer)
 
     def call(images: Tensor) -> Tensor:
-        return torch.from_numpy(session.run(None, {"x": images.numpy()})[0])
+        return torch.from_numpy(session.run(None, {"images": images.numpy()})[0])
 
     return Peer(call, stored, len(content))
 

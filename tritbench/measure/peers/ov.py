@@ -10,32 +10,31 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from tritbench.measure.peers.onnx_form import float_onnx
-from tritbench.measure.peers.peer import Peer, need
+from tritbench.measure.peers.peer import FloatNetwork, Peer, need
 
 
-def fp32(network: nn.Sequential, images: Tensor) -> Peer:
+def fp32(network: FloatNetwork, _: Tensor) -> Peer:
     """The network as ONNX."""
     need("onnx", "openvino")
-    return _peer(_read(network, images))
+    return _peer(_read(network))
 
 
-def int8(network: nn.Sequential, images: Tensor) -> Peer:
+def int8(network: FloatNetwork, images: Tensor) -> Peer:
     """Weights and activations in 8 bits with fixed scales, calibrated on `images`."""
     need("onnx", "openvino", "nncf")
     os.environ.setdefault("NNCF_CI", "1")  # else it reports each use to its vendor
     import nncf
 
     nncf.set_log_level(logging.ERROR)
-    calibration = nncf.Dataset([{"x": image.numpy()} for image in images.split(1)])
+    calibration = nncf.Dataset([{"images": image.numpy()} for image in images.split(1)])
     # Without VNNI two products are summed in 16 bits, which hold them if weights take half their
     # range: so the same network gives the same on every processor.
     half_range = nncf.AdvancedQuantizationParameters(overflow_fix=nncf.OverflowFix.ENABLE)
     with contextlib.redirect_stdout(io.StringIO()):  # of progress bars
         model = nncf.quantize(
-            _read(network, images),
+            _read(network),
             calibration,
             subset_size=len(images),
             advanced_parameters=half_range,
@@ -50,8 +49,8 @@ def _core() -> Any:
     return openvino.Core()
 
 
-def _read(network: nn.Sequential, images: Tensor) -> Any:
-    return _core().read_model(float_onnx(network, images).SerializeToString())
+def _read(network: FloatNetwork) -> Any:
+    return _core().read_model(network.onnx().SerializeToString())
 
 
 def _peer(model: Any) -> Peer:
@@ -66,11 +65,11 @@ def _peer(model: Any) -> Peer:
     @functools.cache  # a model of one batch size is faster than one of any
     def request(shape: torch.Size) -> Any:
         own = model.clone()
-        own.reshape({"x": list(shape)})
+        own.reshape({"images": list(shape)})
         return _core().compile_model(own, "CPU", settings).create_infer_request()
 
     def call(images: Tensor) -> Tensor:
-        found = request(images.shape).infer({"x": images.numpy()}, share_inputs=True)
+        found = request(images.shape).infer({"images": images.numpy()}, share_inputs=True)
         return torch.from_numpy(found[0])
 
     stored, overhead = _file_sizes(model)

@@ -7,7 +7,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from tritbench.models import InputSpec
+from tritbench.graph.graph import Graph
+from tritbench.graph.onnx import onnx_model
+from tritbench.graph.passes import fold_batch_norm
+from tritbench.shapes import InputSpec
 
 Call = Callable[[Any], Any]
 
@@ -25,9 +28,34 @@ class Peer:
     file_bytes: int
 
 
-class Normalize(nn.Module):
-    """The first layer of a network that takes uint8 images."""
+class FloatNetwork:
+    """A float network as peers take it.
 
+    Attributes:
+        module: of uint8 images where there is a `spec`, else of what the graph takes.
+        graph: BatchNorm folded, of float32.
+        spec: how uint8 images become what the graph takes.
+    """
+
+    def __init__(self, module: nn.Module, graph: Graph, spec: InputSpec | None = None) -> None:
+        self.module = nn.Sequential(*([_Normalize(spec)] if spec else []), module).eval()
+        self.graph = fold_batch_norm(graph).scaled()
+        self.spec = spec
+
+    def onnx(self) -> Any:
+        """From `images` to `logits`.
+
+        Raises:
+            AbsentError: without the package onnx.
+        """
+        need("onnx")
+        import onnx
+
+        of_pixels = (self.spec.mean, self.spec.std) if self.spec else ()
+        return onnx_model(onnx, self.graph, *of_pixels)
+
+
+class _Normalize(nn.Module):
     def __init__(self, spec: InputSpec) -> None:
         super().__init__()
         self.spec = spec

@@ -13,10 +13,10 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from tritbench.measure.peers.peer import AbsentError, Peer
+from tritbench.measure.peers.peer import AbsentError, FloatNetwork, Peer
 
 
-def compiled(network: nn.Sequential, images: Tensor) -> Peer:
+def compiled(network: FloatNetwork, images: Tensor) -> Peer:
     """torch.compile, for each batch size anew."""
     if not (shutil.which("g++") or shutil.which("clang++")):
         raise AbsentError("torch.compile needs a C++ compiler")
@@ -30,7 +30,7 @@ def compiled(network: nn.Sequential, images: Tensor) -> Peer:
     folder = f"torchinductor_{user}_{capability}"
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(Path(tempfile.gettempdir()) / folder))
     torch.compiler.reset()  # after eight shapes, of all networks together, it would give up
-    peer = _peer(torch.compile(network, dynamic=False), network)
+    peer = _peer(torch.compile(network.module, dynamic=False), network.module)
     try:
         peer.call(images[:1])
     except Exception as error:  # whatever the compilers below it raise
@@ -39,14 +39,14 @@ def compiled(network: nn.Sequential, images: Tensor) -> Peer:
     return peer
 
 
-def int8_dynamic(network: nn.Sequential, _: Tensor) -> Peer:
+def int8_dynamic(network: FloatNetwork, _: Tensor) -> Peer:
     """Linear layers in 8 bits; all else stays in float."""
-    if not any(isinstance(module, nn.Linear) for module in network):
+    if not any(isinstance(module, nn.Linear) for module in network.module.modules()):
         raise AbsentError("it has no linear layer, which is all that PyTorch quantizes dynamically")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # PyTorch calls it deprecated, without a successor here
         int8 = torch.ao.quantization.quantize_dynamic(
-            copy.deepcopy(network), {nn.Linear}, torch.qint8
+            copy.deepcopy(network.module), {nn.Linear}, torch.qint8
         )
         return _peer(int8, int8)
 
