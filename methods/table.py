@@ -5,7 +5,7 @@ import io
 from pathlib import Path
 from typing import Any
 
-from tritbench.data.dataset import read_description
+from tritbench.data import read_description
 from tritbench.errors import reported
 from tritbench.files import write_atomic
 from tritbench.params import Params, load_params

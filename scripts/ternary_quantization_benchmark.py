@@ -37,7 +37,7 @@ def arguments() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--model", default="mlp", help="a name of params.yaml's `model`")
-    parser.add_argument("--data-dir", type=Path, help="folder with the data set's four IDX files")
+    parser.add_argument("--data-dir", type=Path, help="folder with the images (docs/pipeline.md)")
     parser.add_argument("--dataset", help="as data.dataset in params.yaml")
     parser.add_argument("--batch-size", type=int, help="of training")
     parser.add_argument("--fp32-epochs", type=int)

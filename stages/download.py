@@ -6,7 +6,7 @@ from tritbench.params import load_params
 
 
 def main() -> None:
-    """Write the four IDX files and dataset.json."""
+    """Write images and labels as arrays, and dataset.json."""
     params = load_params()
     folder = data.fetch(params.data, params.seed)
     about = data.read_description(folder)

@@ -5,11 +5,13 @@ import json
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tritbench.data._torchvision import torchvision_datasets
-from tritbench.data.names import FILES, PUBLISHED
+from tritbench.data.description import ARRAYS
+from tritbench.data.sources._torchvision import torchvision_datasets
+from tritbench.data.sources.published import PUBLISHED
 from tritbench.params import DataParams
 
 ROOT = Path(__file__).parents[1]
@@ -20,8 +22,8 @@ def digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def params(dataset: str = "fashion-mnist", *mirrors: str) -> DataParams:
-    return DataParams(dataset=dataset, mirrors=list(mirrors), validation=30)
+def params(dataset: str = "fashion-mnist", *mirrors: str, **settings: Any) -> DataParams:
+    return DataParams(dataset=dataset, mirrors=list(mirrors), validation=30, **settings)
 
 
 def be_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -35,10 +37,10 @@ def be_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def assert_complete(folder: Path, source: str) -> None:
-    assert sorted(path.name for path in folder.iterdir()) == sorted([*FILES, "dataset.json"])
+    assert sorted(path.name for path in folder.iterdir()) == sorted([*ARRAYS, "dataset.json"])
     about = json.loads((folder / "dataset.json").read_text())
     assert about["source"] == source
-    assert about["sha256"] == {file: digest((folder / file).read_bytes()) for file in FILES}
+    assert about["sha256"] == {file: digest((folder / file).read_bytes()) for file in ARRAYS}
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]  # nothing temporary
 
 

@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from tiny import write_tiny_dataset
 
-from tritbench.data.dataset import write_description
 from tritbench.models import Checkpoint, InputSpec, build, save_checkpoint
 from tritbench.packing import save_trit
 from tritbench.params import PtqParams, QuantizeParams
@@ -152,8 +151,7 @@ def add_columns(path: Path, ternary: dict[str, object], without: tuple[str, ...]
 
 def evidence(folder: Path, results: Results) -> Evidence:
     """Of networks that were not trained: their files, the images and predictions."""
-    data = write_tiny_dataset(folder / "data", 60, IMAGES, SIZE, len(CLASSES))
-    write_description(data, "x", "tiny", CLASSES)
+    data = write_tiny_dataset(folder / "data", 60, IMAGES, SIZE, len(CLASSES), names=CLASSES)
     spec = InputSpec((1, SIZE, SIZE), (0.3,), (0.3,))
     quantize = QuantizeParams(
         threshold=0.5, reference="absmean", granularity="channel", backend="native"

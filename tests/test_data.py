@@ -12,12 +12,9 @@ from image_sources import be_alone, params
 from tiny import write_tiny_dataset
 
 from tritbench.data import calibration_images, fetch, load
-from tritbench.data.dataset import split
-from tritbench.data.names import (
-    TEST_IMAGES,
-    TEST_LABELS,
-    TRAIN_IMAGES,
-)
+from tritbench.data.description import TEST_LABELS, TRAIN_IMAGES
+from tritbench.data.sources import idx_files
+from tritbench.data.split import split
 from tritbench.errors import TritbenchError
 from tritbench.idx import idx_bytes
 from tritbench.shapes import InputSpec
@@ -90,7 +87,7 @@ def test_mean_and_std_are_of_the_training_part(mine: Path) -> None:
 
 def test_every_channel_has_its_mean_and_std(tmp_path: Path) -> None:
     mine = write_tiny_dataset(tmp_path / "mine")
-    for file, count in ((TRAIN_IMAGES, 300), (TEST_IMAGES, 100)):
+    for file, count in ((idx_files.TRAIN_IMAGES, 300), (idx_files.TEST_IMAGES, 100)):
         pixels = np.random.default_rng(0).integers(0, (100, 200, 256), (count, 8, 6, 3), np.uint8)
         (mine / file).unlink()
         (mine / file.replace("idx3", "idx4")).write_bytes(idx_bytes(pixels))
@@ -107,7 +104,7 @@ def test_every_channel_has_its_mean_and_std(tmp_path: Path) -> None:
 
 
 def test_images_without_contrast_are_refused(mine: Path) -> None:
-    (mine / TRAIN_IMAGES).write_bytes(idx_bytes(np.full((300, 8, 8), 7, np.uint8)))
+    (mine / idx_files.TRAIN_IMAGES).write_bytes(idx_bytes(np.full((300, 8, 8), 7, np.uint8)))
     with pytest.raises(TritbenchError, match=f"{TRAIN_IMAGES}: every pixel is 7"):
         load(fetch(params(f"path:{mine}"), 0), 30, 0)
 
@@ -134,7 +131,7 @@ def test_calibration_images_are_drawn_by_seed(mine: Path) -> None:
 
 
 def test_a_changed_file_is_named(mine: Path) -> None:
-    (mine / TEST_LABELS).write_bytes(idx_bytes(np.zeros(100, np.uint8)))
+    np.save(mine / TEST_LABELS, np.zeros(100, np.int64))
     with pytest.raises(TritbenchError, match=f"{TEST_LABELS}: found .*, expected SHA-256"):
         load(mine, 30, 0)
     (mine / TEST_LABELS).unlink()

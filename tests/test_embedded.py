@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tritbench.data.embedded import CLASSES, draw
+from tritbench.data.sources.embedded import CLASSES, draw
 
 Part = tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8]]
 

@@ -16,18 +16,12 @@ import pytest
 from image_sources import COMMAND, ROOT, Mirror, assert_complete, be_alone, digest, params
 from tiny import write_tiny_dataset
 
-from tritbench.data import NoSource, fetch, load, mirrors, read_description
-from tritbench.data._torchvision import torchvision_datasets
-from tritbench.data.mirrors import PATIENCE, PATIENCE_IN_ALL, Mirrors
-from tritbench.data.names import (
-    FILES,
-    PUBLISHED,
-    TEST_IMAGES,
-    TEST_LABELS,
-    TRAIN_IMAGES,
-    UNCOMPRESSED,
-)
-from tritbench.data.sources import describe
+from tritbench.data import NoSource, fetch, load, read_description
+from tritbench.data.sources import mirrors
+from tritbench.data.sources._torchvision import torchvision_datasets
+from tritbench.data.sources.idx_files import FILES, TEST_IMAGES, TEST_LABELS, TRAIN_IMAGES
+from tritbench.data.sources.mirrors import PATIENCE, PATIENCE_IN_ALL, Mirrors
+from tritbench.data.sources.published import PUBLISHED, UNCOMPRESSED, describe
 from tritbench.errors import EXIT_NO_SOURCE
 
 OFFICIAL = ROOT.parent / "shared" / "fashion-mnist"
@@ -323,7 +317,7 @@ def test_the_stage_exits_as_its_caller_expects(dead: str, published: Path) -> No
 def test_torchvision_is_importable_after_a_failed_import() -> None:
     code = (
         "try:\n    import torchvision\nexcept RuntimeError:\n    pass\n"
-        "from tritbench.data._torchvision import torchvision_datasets\n"
+        "from tritbench.data.sources._torchvision import torchvision_datasets\n"
         "assert torchvision_datasets().KMNIST.mirrors\nimport torchvision\n"
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}

@@ -11,7 +11,8 @@ from image_sources import assert_complete, be_alone, digest, params
 from tiny import write_tiny_dataset
 
 from tritbench.data import fetch, load, read_description
-from tritbench.data.names import (
+from tritbench.data.description import ARRAYS
+from tritbench.data.sources.idx_files import (
     FILES,
     TEST_IMAGES,
     TEST_LABELS,
@@ -32,11 +33,11 @@ def test_embedded_files_are_the_recorded_bytes() -> None:
     folder = fetch(params("embedded"), 0)
     assert_complete(folder, "embedded seed 0")
     assert read_description(folder).counts == {"train": 12_000, "test": 2_000}
-    assert [digest((folder / file).read_bytes()) for file in FILES] == [
-        "1fc8359ff11acdc506c2d6694bfcd2ee20ae6d0590bca9ac2b88c28a18d2a0ba",
-        "4701db71ad202e4650f8df7cc2779e2f33d0022c0c49b40dcbfa17cc15946416",
-        "ee2205639699f7778aedcb084ebba3e0ab4ab18bb462dbc4bd1a8f02913d54fe",
-        "c6a5b2812b0f32615a6913a371c49fbd800ac7f52f8e98d2df653b2d8d0eef8e",
+    assert [digest((folder / file).read_bytes()) for file in ARRAYS] == [
+        "168063d9354426e986f7057e7b38adc92782976d6c81e634cd3937f8f9002d55",
+        "19a4aea8836bd1b4d11e01e48da7613c9b00969ee1962149a1f23b42273b139b",
+        "4fe5b55fea3c2343fc82ada3e5dcfcacf3d74f756471bf99eecbc7f75b33739d",
+        "893f0ead25177f54d7f74ef3aee9431978364ea33c91ca1a94119fd3f4b665f7",
     ]
 
 
@@ -53,7 +54,7 @@ def test_a_users_folder(mine: Path) -> None:
     assert dataset.name == "mine"
     assert dataset.classes == ["0", "1", "2"]
     assert dataset.image_shape == (1, 8, 8)
-    assert dataset.sha256[TRAIN_IMAGES] == digest((mine / TRAIN_IMAGES).read_bytes())
+    assert dataset.sha256["train-images.npy"] == digest((folder / "train-images.npy").read_bytes())
 
 
 def test_a_users_class_names(mine: Path) -> None:

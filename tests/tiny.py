@@ -1,12 +1,14 @@
 """A data set small enough to train on in a moment: a bright bar whose place is the class."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tritbench.data.dataset import write_description
-from tritbench.data.names import FILES
+from tritbench.data.sources.idx_files import FILES, read_files
+from tritbench.data.sources.source import Source
+from tritbench.data.store import store
 from tritbench.idx import idx_bytes
 
 Bytes = NDArray[np.uint8]
@@ -19,8 +21,9 @@ def write_tiny_dataset(
     size: int = 8,
     classes: int = 3,
     tested: int | None = None,
+    names: Sequence[str] | None = None,
 ) -> Path:
-    """Write the four IDX files and dataset.json; the folder also serves as `path:FOLDER`.
+    """Write what `download` writes, and the IDX files it is of: the folder is `path:FOLDER` too.
 
     The test images are of the first `tested` classes.
     """
@@ -30,7 +33,9 @@ def write_tiny_dataset(
     arrays = [a for count, of in parts for a in _draw(random, count, size, classes, of)]
     for file, array in zip(FILES, arrays, strict=True):
         (folder / file).write_bytes(idx_bytes(array))
-    write_description(folder, folder.name, "tiny", [str(label) for label in range(classes)])
+    held = read_files([folder / file for file in FILES], "tiny")
+    source = Source("tiny", held.train, held.test, names or held.classes)
+    store(source, folder, folder.name, None, 0, "tiny")
     return folder
 
 

@@ -36,18 +36,26 @@ def read_images(path: Path) -> NDArray[np.uint8]:
     Raises:
         TritbenchError: naming the file, what was found and what was expected.
     """
-    pixels = read_idx(path, [3, 4])
-    if pixels.ndim == 3:
-        return pixels[:, None]
-    shape = pixels.shape[1:]
+    return with_channels(read_idx(path, [3, 4]), str(path))
+
+
+def with_channels(images: NDArray[Any], name: str) -> NDArray[Any]:
+    """Images of three dimensions, [n, height, width], or four as [n, channels, height, width].
+
+    Raises:
+        TritbenchError: beginning with `name`, where not one axis is that of 1 or 3 channels.
+    """
+    if images.ndim == 3:
+        return images[:, None]
+    shape = images.shape[1:]
     first, last = shape[0] in _CHANNELS, shape[-1] in _CHANNELS
     if first == last:
         found = " × ".join(map(str, shape))
         raise TritbenchError(
-            f"{path}: images are {found}, expected 1 or 3 channels as the first or the last of "
+            f"{name}: images are {found}, expected 1 or 3 channels as the first or the last of "
             "these, not both"
         )
-    return pixels if first else np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))
+    return images if first else np.ascontiguousarray(images.transpose(0, 3, 1, 2))
 
 
 def read_labels(path: Path) -> NDArray[np.int64]:

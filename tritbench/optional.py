@@ -14,6 +14,7 @@ EXTRAS = {
     "torch": "torch",
     "tqdm": "torch",
     "constriction": "entropy",
+    "pyarrow": "data",
     "altair": "pipeline",
     "dvc": "pipeline",
     "jinja2": "pipeline",

@@ -84,6 +84,18 @@ def _dataset(value: str) -> str:
     return value
 
 
+def _size(value: object) -> tuple[int, int] | None:
+    """Height and width; a number is both."""
+    sides = [value, value] if isinstance(value, int) else value
+    if sides is None:
+        return None
+    if isinstance(sides, list | tuple) and len(sides) == 2:
+        height, width = sides
+        if all(type(side) is int and 1 <= side <= _MOST_SIDE for side in sides):
+            return height, width
+    raise expected(f"null, a number of pixels or [height, width], each 1 to {_MOST_SIDE}")
+
+
 def _each_once(values: list[_Value]) -> list[_Value]:
     if len(set(values)) < len(values):
         raise expected("each value once")
@@ -94,6 +106,13 @@ BUILT_IN_MODELS = ("linear", "mlp", "cnn")
 _FACTORY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 _DEFAULT_THREADS = 2  # params.yaml's own, which one processor can run as well
 _PATH = "path:"
+_MOST_SIDE = 4096
+# What `data.dataset` names beside `path:FOLDER`: drawings, four IDX files, and torchvision's.
+DATASETS = (
+    *("embedded", "fashion-mnist", "mnist", "kmnist"),
+    *("cifar10", "cifar100", "country211", "dtd", "emnist", "eurosat", "fgvc-aircraft"),
+    *("flowers102", "food101", "gtsrb", "oxford-iiit-pet", "stl10", "svhn", "usps"),
+)
 
 
 class Section(BaseModel):
@@ -107,11 +126,14 @@ class DataParams(Section):
 
     dataset: Annotated[
         str,
-        StringConstraints(pattern=r"^(fashion-mnist|mnist|kmnist|embedded|path:.+)$"),
+        StringConstraints(pattern=rf"^({'|'.join(DATASETS)}|path:.+)$"),
         AfterValidator(_dataset),
     ]
     mirrors: list[Annotated[str, StringConstraints(pattern=r"^https?://.+")]]
     validation: Count
+    size: Annotated[tuple[int, int] | None, PlainValidator(_size)] = None
+    image: str | None = None
+    label: str | None = None
 
     @property
     def name(self) -> str:
@@ -127,7 +149,7 @@ class DataParams(Section):
 
     @property
     def folder(self) -> Path:
-        """Where `download` writes the four IDX files and dataset.json."""
+        """Where `download` writes images, labels and dataset.json."""
         return Path("data") / self.name
 
 

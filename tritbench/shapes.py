@@ -22,12 +22,12 @@ class InputSpec:
     """What a network takes: images [n, *shape] whose channels are normalized by mean and std.
 
     Attributes:
-        shape: [channels, height, width].
+        shape: of one: [channels, height, width], or of other data [features, ...].
         mean: of each channel's pixels, which are 0..1.
         std: likewise, each above 0.
     """
 
-    shape: tuple[int, int, int]
+    shape: tuple[int, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
@@ -44,7 +44,7 @@ class InputSpec:
 
         pixels = images.float() / 255 if images.dtype == torch.uint8 else images.float()
         mean, std = (
-            torch.tensor(values, device=images.device).view(-1, 1, 1)
+            torch.tensor(values, device=images.device).view(-1, *[1] * (len(self.shape) - 1))
             for values in (self.mean, self.std)
         )
         return (pixels.reshape(-1, *self.shape) - mean) / std

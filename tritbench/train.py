@@ -327,7 +327,9 @@ class _Teacher:
     def _predictions(self, pixels: Tensor, mirrored: bool, here: parallel.Group) -> Tensor:
         logits = []
         with self.autocast:
-            for part in pixels[here.own(len(pixels))].split(EVALUATION_BATCH):
+            own = here.own(len(pixels))
+            for start in range(own.start, own.stop, EVALUATION_BATCH):
+                part = pixels[start : min(start + EVALUATION_BATCH, own.stop)]
                 batch = self.spec.normalize(part.flip(3) if mirrored else part)
                 batch = batch.contiguous(memory_format=self.memory_format)
                 logits.append(self.model(batch).float())

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from tritbench.data._torchvision import torchvision_datasets
+from tritbench.data.sources._torchvision import torchvision_datasets
 from tritbench.errors import TritbenchError, reported
 from tritbench.files import write_atomic
 from tritbench.graph import run

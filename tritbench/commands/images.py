@@ -10,12 +10,8 @@ from numpy.typing import NDArray
 from tritbench import idx
 from tritbench.errors import TritbenchError, printable
 from tritbench.files import open_regular
-from tritbench.optional import explained
+from tritbench.pictures import KINDS, PICTURES, opened, pixels_of
 
-# What Pillow reads, by the ends of files' names.
-PICTURES = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".bmp": "BMP", ".webp": "WEBP"}
-FORMATS = list(dict.fromkeys(PICTURES.values()))
-KINDS = f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
 NAMED = 3  # of the files that are left out of a folder
 Pixels = NDArray[np.uint8]
 
@@ -47,11 +43,11 @@ def find_images(paths: list[Path]) -> list[Path]:
     return found
 
 
-def read_images(path: Path, shape: tuple[int, int, int]) -> Iterator[tuple[str, Pixels]]:
+def read_images(path: Path, shape: tuple[int, ...]) -> Iterator[tuple[str, Pixels]]:
     """Each image of a file with its name, as uint8 of `shape` [channels, height, width].
 
-    Pictures are turned upright, laid on black where transparent, made gray or RGB as the network's
-    channels ask, and resized. Images of an IDX file must have the network's size.
+    Pictures become what training takes (`pixels_of`). Images of an IDX file must have the
+    network's size.
 
     Raises:
         TritbenchError: for a file that is no such image.
@@ -69,29 +65,12 @@ def read_images(path: Path, shape: tuple[int, int, int]) -> Iterator[tuple[str, 
         yield f"{path}[{index}]", image
 
 
-def _read_picture(path: Path, shape: tuple[int, int, int]) -> Pixels:
-    channels, height, width = shape
+def _read_picture(path: Path, shape: tuple[int, ...]) -> Pixels:
+    channels, *size = shape
     if channels not in (1, 3):
         raise TritbenchError(f"{path}: the network takes {channels} channels, expected 1 or 3")
-    with explained():
-        from PIL import Image, ImageOps
-    try:
-        with open_regular(path) as file, Image.open(file, formats=FORMATS) as opened:
-            image = ImageOps.exif_transpose(opened)
-    except TritbenchError:
-        raise
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        reason = " ".join(str(error).split())
-        raise TritbenchError(f"{path}: not a {KINDS} image: {reason}") from None
-    if image.mode.startswith("I"):  # 16 bits
-        image = Image.fromarray((np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8))
-    if image.has_transparency_data:
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "black"), image.convert("RGBA"))
-    image = image.convert("L" if channels == 1 else "RGB")
-    if image.size != (width, height):
-        image = image.resize((width, height), Image.Resampling.BILINEAR)
-    pixels = np.asarray(image, np.uint8).reshape(height, width, channels)
-    return np.ascontiguousarray(pixels.transpose(2, 0, 1))
+    with opened(path, str(path)) as image:
+        return pixels_of(image, channels, (size[0], size[1]))
 
 
 def _read_idx(path: Path) -> Pixels:

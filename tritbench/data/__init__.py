@@ -3,15 +3,11 @@
 from tritbench.optional import explained
 
 with explained():
-    from tritbench.data.dataset import (
-        Dataset,
-        Description,
-        Images,
-        calibration_images,
-        load,
-        read_description,
-    )
-    from tritbench.data.sources import NoSource, dataset_in, fetch, folder_variable
+    from tritbench.data.dataset import Dataset, Images, calibration_images, load
+    from tritbench.data.description import Description, read_description
+    from tritbench.data.folder import fetch
+    from tritbench.data.sources.published import dataset_in
+    from tritbench.data.sources.source import NoSource, folder_variable
 
 __all__ = [
     "Dataset",

@@ -64,7 +64,7 @@ BUILT_IN: dict[str, Callable[..., nn.Sequential]] = {
 
 
 def build(
-    name: str, settings: Mapping[str, Any], shape: tuple[int, int, int], classes: int, seed: int
+    name: str, settings: Mapping[str, Any], shape: tuple[int, ...], classes: int, seed: int
 ) -> nn.Sequential:
     """Make the network `name` of params.yaml, initialized by `seed`.
 

@@ -14,7 +14,7 @@ IMAGES = 4  # random ones, that a network and its copy are compared on
 
 
 def check_network(
-    model: object, key: str, shape: tuple[int, int, int], classes: int | None = None
+    model: object, key: str, shape: tuple[int, ...], classes: int | None = None
 ) -> nn.Sequential:
     """The network, if what is saved and rebuilt of it trains and predicts as it does.
 
@@ -84,7 +84,7 @@ def _tensors(model: nn.Sequential) -> Iterator[str]:
             yield f"{name} shares its memory with {owner} (tied weights), expected its own"
 
 
-def _check_rebuilt(model: nn.Sequential, shape: tuple[int, int, int]) -> None:
+def _check_rebuilt(model: nn.Sequential, shape: tuple[int, ...]) -> None:
     """Compare one step in training, what it leaves in BatchNorm, and the predictions after it."""
     images = torch.randn(IMAGES, *shape, generator=torch.Generator().manual_seed(0))
     with torch.random.fork_rng(devices=[]):

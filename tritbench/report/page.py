@@ -10,9 +10,7 @@ import jinja2
 import numpy as np
 from numpy.typing import NDArray
 
-from tritbench.data.dataset import read_description
-from tritbench.data.names import TEST_IMAGES
-from tritbench.idx import read_images
+from tritbench.data.description import TEST_IMAGES, read_description
 from tritbench.report import answer
 from tritbench.report.blocks import Chart, Section
 from tritbench.report.charts import COLORS, DARK, SHAPES
@@ -86,7 +84,7 @@ def read_evidence(
     return Evidence(
         examine(models, results.models, list(dict.fromkeys(mode for _, mode in ternary))),
         read_flips(predictions, ternary),
-        read_images(data / TEST_IMAGES),
+        np.load(data / TEST_IMAGES, "r", allow_pickle=False),
         about.classes,
         dataset,
         hashes,

@@ -103,7 +103,8 @@ def make_plan(network: Chain) -> Plan:
     Raises:
         TritbenchError: for layers that do not fit each other.
     """
-    shape = _Map(*network.input.shape)
+    channels, height, width = network.input.shape
+    shape = _Map(channels, height, width)
     (_, before), *weighted = pieces(network.layers)
     if not weighted:
         raise TritbenchError("the network has no weights")
@@ -119,7 +120,9 @@ def make_plan(network: Chain) -> Plan:
     lanes = -(-shape.channels // LANES) * LANES
     pixel, channel = np.divmod(shape.interleaved(), shape.channels)
     return Plan(
-        *network.input.shape,
+        channels,
+        height,
+        width,
         *network.input.shared,
         input_ops,
         stages,

@@ -19,6 +19,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from tritbench.data.sources.source import Part, Source
+
 Bytes = NDArray[np.uint8]
 Ints = NDArray[np.int32]  # [images, SIDE, SIDE], or broadcastable to it
 Size = Ints | int
@@ -287,3 +289,14 @@ SILHOUETTES: dict[str, Silhouette] = {
     "Ankle boot": _ankle_boot,
 }
 CLASSES: tuple[str, ...] = tuple(SILHOUETTES)
+
+
+def read(seed: int) -> Source:
+    """The drawings that a seed selects."""
+    train_images, train_labels, test_images, test_labels = draw(seed)
+    name = f"embedded seed {seed}"
+    train, test = (
+        Part(images[:, None], labels.astype(np.int64), name, name)
+        for images, labels in ((train_images, train_labels), (test_images, test_labels))
+    )
+    return Source(name, train, test, CLASSES)

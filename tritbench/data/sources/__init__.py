@@ -1,0 +1,83 @@
+"""Where images come from: one file a kind of source, and here the table of them all."""
+
+import os
+from pathlib import Path
+
+from tritbench.data.sources import (
+    arrays,
+    class_folders,
+    embedded,
+    idx_files,
+    parquet,
+    published,
+    torchvision_sets,
+)
+from tritbench.data.sources.source import Source, folder_variable
+from tritbench.errors import TritbenchError
+from tritbench.params import DataParams
+
+# What a user's folder may hold, in the order in which it is looked for.
+FOLDERS = {
+    "four IDX files": idx_files,
+    "parquet files": parquet,
+    "an .npz file": arrays,
+    "a folder a class with pictures in it": class_folders,
+}
+EMBEDDED = "embedded"
+NAMES = (EMBEDDED, *published.PUBLISHED, *torchvision_sets.SETS)
+
+
+def open_source(params: DataParams, seed: int, work: Path, program: str) -> Source:
+    """Find what `params.dataset` names.
+
+    Args:
+        params: which data set, and mirrors to try.
+        seed: selects the images of the embedded set.
+        work: an empty folder for what is downloaded.
+        program: begins the lines on stderr.
+
+    Raises:
+        NoSource: nothing that was tried has the data set.
+        TritbenchError: a user's folder does not hold a data set.
+    """
+    if params.users_folder is not None:
+        return _in_users_folder(params, params.users_folder)
+    if params.dataset == EMBEDDED:
+        return embedded.read(seed)
+    if params.dataset in published.PUBLISHED:
+        return published.read(params, work, program)
+    return torchvision_sets.read(params, work, program, in_folder)
+
+
+def in_folder(folder: Path, params: DataParams) -> Source:
+    """The data set in a folder, of whichever kind it is.
+
+    Raises:
+        TritbenchError: it is of none, or not whole.
+    """
+    for kind in FOLDERS.values():
+        if kind.holds(folder):
+            source: Source = kind.read(folder, params)
+            return source
+    raise TritbenchError(f"{folder}: no images found, expected {', '.join(FOLDERS)}")
+
+
+def _in_users_folder(params: DataParams, users: Path) -> Source:
+    key = f"data.dataset = {params.dataset}"
+    if not os.path.isdir(users):
+        raise TritbenchError(f"{key}: no such folder, expected one with {', '.join(FOLDERS)}")
+    if not params.name or users.is_relative_to(params.folder.parent.resolve()):
+        raise TritbenchError(f"{key}: expected a folder outside {params.folder.parent}/")
+    if params.name == EMBEDDED:
+        raise TritbenchError(f"{key}: '{EMBEDDED}' is a built-in data set; rename the folder")
+    source = in_folder(users, params)
+    if params.name in published.PUBLISHED and published.dataset_in(users) == params.name:
+        classes = published.PUBLISHED[params.name].classes
+        return Source(source.name, source.train, source.test, classes)
+    if params.name in NAMES:  # results carry only the name: others must not pass for published ones
+        variable = folder_variable(params.name)
+        raise TritbenchError(
+            f"{key}: its files are not known to be {params.name}'s; rename the folder, or name it "
+            f"in {variable} and set data.dataset={params.name}"
+        )
+    return source
