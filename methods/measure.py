@@ -11,19 +11,21 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from methods.baseline import SEEDS, checkpoint_path, load
 from tritbench import data, models, train
 from tritbench.data import Dataset, Images
 from tritbench.errors import TritbenchError, reported
 from tritbench.files import write_atomic
+from tritbench.graph import capture, run
 from tritbench.params import Params, load_params
-from tritbench.quantize import QuantizedChain, quantize_ptq, train_qat
+from tritbench.quantize import Quantized, QuantizedChain, quantize_ptq, train_qat
 
 THRESHOLDS = [round(0.1 * step, 1) for step in range(2, 11)]
 SWEPT = ("threshold", "optimal", "gptq")
@@ -110,9 +112,10 @@ def by_ptq(start: Start, method: str) -> Row:
     settings = params.ptq.model_copy(update={"method": method})
     checkpoint = start.checkpoint
     began = time.perf_counter()
-    quantized = quantize_ptq(checkpoint.model, images, checkpoint.input, params.quantize, settings)
+    graph = capture(checkpoint.model, checkpoint.input.normalize(images[:2]))
+    quantized = quantize_ptq(graph, images, checkpoint.input, params.quantize, settings)
     seconds = time.perf_counter() - began
-    return row(start, "ptq", method, quantized.model, zeros(quantized), seconds)
+    return row(start, "ptq", method, partial(run, quantized.graph), zeros(quantized), seconds)
 
 
 def by_qat(start: Start, method: str) -> Row:
@@ -146,7 +149,7 @@ def qat_recipe(start: Start) -> train.Recipe:
     return train.qat_recipe(params, start.name, device)
 
 
-def zeros(quantized: QuantizedChain) -> float:
+def zeros(quantized: Quantized | QuantizedChain) -> float:
     """The share of 0 trits."""
     trits = torch.cat([weight.trits.flatten() for weight in quantized.weights.values()])
     return float((trits == 0).double().mean())
@@ -156,7 +159,7 @@ def row(
     start: Start,
     mode: str,
     method: str,
-    network: nn.Sequential,
+    network: Callable[[Tensor], Tensor],
     zeros: float | None,
     seconds: float,
 ) -> Row:
@@ -180,7 +183,7 @@ def row(
 
 
 @torch.inference_mode()
-def accuracy(model: nn.Sequential, spec: models.InputSpec, images: Images) -> float:
+def accuracy(model: Callable[[Tensor], Tensor], spec: models.InputSpec, images: Images) -> float:
     """Share of images whose class has the largest logit."""
     logits: Tensor = torch.cat([model(spec.normalize(b)) for b in images.pixels.split(BATCH)])
     return float((logits.argmax(1) == images.labels).double().mean())

@@ -18,6 +18,7 @@ from typing import Any
 
 from tritbench import data, models, train
 from tritbench.errors import TritbenchError, reported
+from tritbench.graph import capture
 from tritbench.measure.benchmark import measure_model
 from tritbench.measure.classes import classes_without_images
 from tritbench.measure.machine import fingerprint
@@ -142,7 +143,8 @@ def benchmark(params: Params, name: str, output: Path, folder: Path, device: str
     measure("fp32")
 
     images = data.calibration_images(dataset, params.ptq.calibration[name], params.seed)
-    quantized = quantize_ptq(network, images, spec, params.quantize, params.ptq)
+    graph = capture(network, spec.normalize(images[:2]))
+    quantized = quantize_ptq(graph, images, spec, params.quantize, params.ptq)
     paths["ptq"] = folder / "ptq.trit"
     made = provenance(dataset, params, name, recipe.precision, "train", "quantize", "ptq")
     half = half_arrays(quantized, spec, dataset.validation.pixels)
@@ -150,7 +152,7 @@ def benchmark(params: Params, name: str, output: Path, folder: Path, device: str
     save_trit(paths["ptq"], quantized, spec, dataset.classes, made, codec, half)
     measure("ptq")
 
-    quantized, _ = train_qat(
+    trained, _ = train_qat(
         network,
         dataset.train,
         dataset.validation,
@@ -163,8 +165,8 @@ def benchmark(params: Params, name: str, output: Path, folder: Path, device: str
     )
     paths["qat"] = folder / "qat.trit"
     made = provenance(dataset, params, name, recipe.precision, "train", "quantize", "qat")
-    half = half_arrays(quantized, spec, dataset.validation.pixels)
-    save_trit(paths["qat"], quantized, spec, dataset.classes, made, codec, half)
+    half = half_arrays(trained, spec, dataset.validation.pixels)
+    save_trit(paths["qat"], trained, spec, dataset.classes, made, codec, half)
     measure("qat")
     print(f"rows appended to {output}")
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from tritbench import data, models, train
 from tritbench.errors import reported
+from tritbench.graph import capture
 from tritbench.packing import save_trit
 from tritbench.params import load_params
 from tritbench.provenance import precision_of, provenance
@@ -22,9 +23,8 @@ def main(name: str) -> None:
     checkpoint = models.load_checkpoint(folder / "fp32.safetensors")
     images = data.calibration_images(dataset, params.ptq.calibration[name], params.seed)
     start = time.perf_counter()
-    quantized = quantize_ptq(
-        checkpoint.model, images, checkpoint.input, params.quantize, params.ptq
-    )
+    graph = capture(checkpoint.model, checkpoint.input.normalize(images[:2]))
+    quantized = quantize_ptq(graph, images, checkpoint.input, params.quantize, params.ptq)
     seconds = time.perf_counter() - start
     path = folder / "ptq.trit"
     precision = precision_of(checkpoint.provenance)

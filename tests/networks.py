@@ -6,9 +6,11 @@ import dataclasses
 import torch
 from torch import nn
 
-from tritbench.models import InputSpec, build
-from tritbench.params import PtqParams, QuantizeParams
+from tritbench.graph import capture, run
+from tritbench.models import InputSpec, build, weight_layers
+from tritbench.params import QuantizeParams
 from tritbench.quantize import QuantizedChain, quantize_ptq
+from tritbench.quantize.ternary import ternarize
 
 CLASSES = ["a", "b", "c"]
 SETTINGS = {
@@ -71,9 +73,23 @@ def two_sided(ternary):
     return QuantizedChain(model, weights, ternary.input)
 
 
+@torch.no_grad()
 def quantized(name="odd", granularity="channel", size=8):
     settings = QuantizeParams(
         threshold=0.5, reference="absmean", granularity=granularity, backend="native"
     )
-    ptq = PtqParams(method="threshold", calibration={}, bias_correction=False, batchnorm=False)
-    return quantize_ptq(network(name, size), images(16, size), spec(size), settings, ptq)
+    model = network(name, size)
+    weights = {}
+    for key, layer in weight_layers(model).items():
+        weights[key] = ternarize(layer.weight.detach(), settings, 0.5)
+        layer.weight.copy_(weights[key].dequantize())
+    return QuantizedChain(model, weights, spec(size))
+
+
+def by_ptq(model, pixels, spec, settings, ptq):
+    """A module's graph, made ternary after training."""
+    return quantize_ptq(capture(model, spec.normalize(pixels[:2])), pixels, spec, settings, ptq)
+
+
+def logits(quantized, spec, pixels):
+    return run(quantized.graph, spec.normalize(pixels))

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from networks import by_ptq
 from tiny import write_tiny_dataset
 
 from tritbench.models import Checkpoint, InputSpec, build, save_checkpoint
 from tritbench.packing import save_trit
 from tritbench.params import PtqParams, QuantizeParams
-from tritbench.quantize import quantize_ptq
 from tritbench.report.page import Evidence, page_html, read_evidence
 from tritbench.report.runs import Results, read_results
 from tritbench.report.sweeps import COLUMNS, SweepRow, sweep_csv
@@ -165,7 +165,7 @@ def evidence(folder: Path, results: Results) -> Evidence:
         models = folder / "models" / model
         save_checkpoint(models / "fp32.safetensors", Checkpoint(network, spec, CLASSES, {}))
         images = torch.zeros(16, *spec.shape, dtype=torch.uint8)
-        ternary = quantize_ptq(network, images, spec, quantize, ptq)
+        ternary = by_ptq(network, images, spec, quantize, ptq)
         for mode in ("ptq", "qat"):
             save_trit(models / f"{mode}.trit", ternary, spec, CLASSES, {})
         for mode in PERCENT:

@@ -1,27 +1,34 @@
 """Post-training quantization: each method against its definition."""
 
 import itertools
+from functools import partial
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from networks import by_ptq
 from torch import nn
 from torch.nn import functional as F
 
+from tritbench.graph import capture, run
+from tritbench.graph.interpret import tensors
+from tritbench.graph.passes import section
 from tritbench.models import InputSpec
 from tritbench.params import PtqParams, QuantizeParams
 from tritbench.quantize import predictions as predictions_module
-from tritbench.quantize import ptq, quantize_ptq
 from tritbench.quantize.gptq import descend, exhaustive, gptq, least_squares, output_error
-from tritbench.quantize.layer import Layer
+from tritbench.quantize.methods import METHODS
 from tritbench.quantize.predictions import (
     _change_best,
+    dense_end,
     descend_on_predictions,
     match_predictions,
 )
+from tritbench.quantize.ptq import node_layers
 from tritbench.quantize.rounding import by_absmean, by_optimum, by_raw_threshold, by_threshold
-from tritbench.quantize.ternary import TernaryWeight, ternarize
+from tritbench.quantize.ternary import Quantized, TernaryWeight, references, spread, ternarize
 
 SPEC = InputSpec((1, 4, 4), (0.5,), (0.25,))
 
@@ -56,7 +63,10 @@ def linear(outputs=6, width=24, seed=0):
 
 
 def layer_of(module, inputs, float_inputs=None, predictions=None):
-    made = Layer.of_module(module, inputs, inputs if float_inputs is None else float_inputs)
+    graph = capture(module, inputs[:2])
+    batches = inputs.split(256)
+    float_batches = batches if float_inputs is None else float_inputs.split(256)
+    (made,) = node_layers(graph.nodes[0], tensors(graph), batches, float_batches)
     made.predictions = predictions
     return made
 
@@ -94,8 +104,8 @@ def test_absmean_and_raw_are_as_published():
 def test_gptq_without_correlations_equals_threshold_at_the_same_scale(granularity):
     weight = torch.randn(5, 12, generator=generator())
     plain = by_threshold(weight, settings(0.6, granularity), 0.6)
-    bound = 0.6 * ptq.references(weight, settings(0.6, granularity))
-    scales, bounds = (ptq.spread(m, plain.group_size, weight.shape) for m in (plain.scale, bound))
+    bound = 0.6 * references(weight, settings(0.6, granularity))
+    scales, bounds = (spread(m, plain.group_size, weight.shape) for m in (plain.scale, bound))
     assert torch.equal(gptq(weight, torch.eye(12), scales, bounds).to(torch.int8), plain.trits)
 
 
@@ -104,8 +114,8 @@ def test_gptq_without_correlations_equals_threshold_at_the_same_scale(granularit
 def test_gptq_never_has_more_output_error_than_threshold(granularity, threshold):
     layer = layer_of(linear(), correlated())
     chosen = settings(threshold, granularity)
-    plain = ptq.METHODS["threshold"].quantize(layer, chosen)
-    better = ptq.METHODS["gptq"].quantize(layer, chosen)
+    plain = METHODS["threshold"].quantize(layer, chosen)
+    better = METHODS["gptq"].quantize(layer, chosen)
     assert (
         (error(layer, better).sum() if granularity == "tensor" else error(layer, better))
         .le(error(layer, plain).sum() if granularity == "tensor" else error(layer, plain))
@@ -117,13 +127,13 @@ def test_gptq_never_has_more_output_error_than_threshold(granularity, threshold)
 @pytest.mark.isa
 def test_descent_has_less_output_error_than_gptq():
     layer = layer_of(linear(), correlated())
-    gptq_error = error(layer, ptq.METHODS["gptq"].quantize(layer, settings("auto"))).sum()
-    assert error(layer, ptq.METHODS["descent"].quantize(layer, settings("auto"))).sum() < gptq_error
+    gptq_error = error(layer, METHODS["gptq"].quantize(layer, settings("auto"))).sum()
+    assert error(layer, METHODS["descent"].quantize(layer, settings("auto"))).sum() < gptq_error
 
 
 def test_auto_threshold_has_the_least_output_error_of_all_it_tries():
     layer = layer_of(linear(), correlated())
-    auto = error(layer, ptq.METHODS["threshold"].quantize(layer, settings("auto")))
+    auto = error(layer, METHODS["threshold"].quantize(layer, settings("auto")))
     for threshold in (0.3, 0.5, 0.7, 1.0):
         assert (auto <= error(layer, by_threshold(layer.weight, settings(), threshold))).all()
 
@@ -174,7 +184,7 @@ def test_exhaustive_search_finds_what_descent_may_miss():
         assert (output_error(weight, hessian, every * best) >= least * (1 - 1e-4)).all()
 
 
-@pytest.mark.parametrize("name", list(ptq.METHODS))
+@pytest.mark.parametrize("name", list(METHODS))
 @pytest.mark.parametrize("granularity", ["tensor", "channel", "group:5"])
 def test_every_method_takes_degenerate_weights_and_dead_inputs(name, granularity):
     inputs = correlated()
@@ -184,13 +194,13 @@ def test_every_method_takes_degenerate_weights_and_dead_inputs(name, granularity
         module = linear()
         with torch.no_grad():
             module.weight[:2] = fill
-        ternary = ptq.METHODS[name].quantize(layer_of(module, inputs), settings(0.5, granularity))
+        ternary = METHODS[name].quantize(layer_of(module, inputs), settings(0.5, granularity))
         assert ternary.dequantize().isfinite().all()
         assert set(ternary.trits.unique().tolist()) <= {-1, 0, 1}
     one = nn.Linear(1, 1)
-    assert ptq.METHODS[name].quantize(layer_of(one, torch.randn(9, 1)), settings()).trits.numel()
+    assert METHODS[name].quantize(layer_of(one, torch.randn(9, 1)), settings()).trits.numel()
     nothing = layer_of(linear(), torch.zeros(50, 24))
-    assert ptq.METHODS[name].quantize(nothing, settings()).dequantize().isfinite().all()
+    assert METHODS[name].quantize(nothing, settings()).dequantize().isfinite().all()
 
 
 def test_gptq_gives_dead_inputs_no_trit():
@@ -245,32 +255,41 @@ def images(count=256):
 
 
 @pytest.mark.isa
-@pytest.mark.parametrize("name", list(ptq.METHODS))
+@pytest.mark.parametrize("name", list(METHODS))
 def test_every_method_is_deterministic_and_holds_what_it_dequantizes(name):
-    first = quantize_ptq(network(), images(), SPEC, settings(0.1), method(name))
-    again = quantize_ptq(network(), images(), SPEC, settings(0.1), method(name))
+    first = by_ptq(network(), images(), SPEC, settings(0.1), method(name))
+    again = by_ptq(network(), images(), SPEC, settings(0.1), method(name))
     for key, weight in first.weights.items():
         assert torch.equal(weight.trits, again.weights[key].trits)
         assert torch.equal(weight.scale, again.weights[key].scale)
-        assert torch.equal(first.model[int(key)].weight, weight.dequantize())
-    for a, b in zip(first.model.parameters(), again.model.parameters(), strict=True):
-        assert torch.equal(a, b)
+        np.testing.assert_array_equal(first.graph.parameters[key], weight.dequantize())
+    for key, array in first.graph.parameters.items():
+        np.testing.assert_array_equal(array, again.graph.parameters[key])
 
 
 def test_bias_correction_keeps_the_mean_output():
     model, calibration = network(), images()
     x = SPEC.normalize(calibration)
-    corrected = quantize_ptq(model, calibration, SPEC, settings(), method("threshold")).model
-    plain = quantize_ptq(
-        model, calibration, SPEC, settings(), method("threshold", bias_correction=False)
-    ).model
+    corrected, plain = (
+        by_ptq(model, calibration, SPEC, settings(), method("threshold", bias_correction=given))
+        for given in (True, False)
+    )
     wanted = model(x).mean(0)
-    torch.testing.assert_close(corrected(x).mean(0), wanted, rtol=1e-4, atol=1e-4)
-    assert not torch.allclose(plain(x).mean(0), wanted, rtol=1e-2, atol=1e-2)
+    torch.testing.assert_close(run(corrected.graph, x).mean(0), wanted, rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(run(plain.graph, x).mean(0), wanted, rtol=1e-2, atol=1e-2)
 
 
 def cross_entropy(model, inputs, predictions):
     return F.cross_entropy(model(inputs), predictions)
+
+
+def matched(quantized, inputs, predictions, **options):
+    """By `match_predictions` from the first dense layer on, at index `start`."""
+    start = dense_end(quantized.graph)
+    to_end = section(quantized.graph, 0, start) if start else None
+    with torch.no_grad():
+        taken = inputs if to_end is None else run(to_end, inputs)
+        return match_predictions(quantized, start, taken, predictions, **options)
 
 
 @pytest.mark.parametrize("granularity", ["tensor", "channel", "group:5"])
@@ -278,18 +297,38 @@ def test_matching_predictions_brings_them_closer_and_keeps_the_trits(granularity
     model = network()
     inputs = SPEC.normalize(images())
     predictions = model(inputs).softmax(1).detach()
-    quantized = quantize_ptq(
+    quantized = by_ptq(
         model, images(), SPEC, settings(granularity=granularity), method("threshold")
     )
-    before = cross_entropy(quantized.model, inputs, predictions)
-    with torch.no_grad():
-        matched = match_predictions(quantized.model, quantized.weights, inputs, predictions)
-    after = cross_entropy(quantized.model, inputs, predictions)
+    found = matched(quantized, inputs, predictions)
+    before, after = (
+        cross_entropy(partial(run, q.graph), inputs, predictions) for q in (quantized, found)
+    )
     floor = cross_entropy(model, inputs, predictions)
     assert after - floor < 0.6 * (before - floor)
-    for key, weight in matched.items():
+    for key, weight in found.weights.items():
         assert torch.equal(weight.trits, quantized.weights[key].trits)
-        assert torch.equal(quantized.model[int(key)].weight, weight.dequantize())
+        np.testing.assert_array_equal(found.graph.parameters[key], weight.dequantize())
+
+
+def test_only_dense_layers_that_nothing_passes_by_are_matched_to_the_predictions():
+    dense = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 3))
+    assert dense_end(capture(dense, torch.zeros(2, 8))) == 0
+
+    class Beside(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.head = nn.Linear(8, 8), nn.Linear(8, 3)
+
+        def forward(self, x):
+            return self.head(self.first(x.relu()) + x)
+
+    graph = capture(Beside(), torch.zeros(2, 8))
+    assert graph.nodes[dense_end(graph)].module == "head"
+    graph = capture(network(), torch.zeros(2, 1, 4, 4))
+    assert graph.nodes[dense_end(graph)].module == "4"
+    assert dense_end(capture(nn.Sequential(*dense, nn.Softmax(1)), torch.zeros(2, 8))) is None
+    assert dense_end(capture(nn.Conv1d(3, 2, 1), torch.zeros(2, 3, 4))) is None
 
 
 @pytest.mark.parametrize("columns", [24, 12])  # all inputs, or the most promising of a large layer
@@ -300,12 +339,10 @@ def test_descent_on_predictions_brings_them_closer_than_scales_alone(monkeypatch
     start = ternarize(module.weight.detach(), settings(), 0.5)
 
     def fitted(ternary):
-        model = nn.Sequential(nn.Linear(24, 3))
-        with torch.no_grad():
-            match_predictions(model, {"0": ternary}, inputs, predictions, steps=50)
-        return cross_entropy(model, inputs, predictions) - cross_entropy(
-            module, inputs, predictions
-        )
+        quantized = Quantized(capture(module, inputs[:2]), {"weight": ternary})
+        found = matched(quantized, inputs, predictions, steps=50)
+        least = cross_entropy(module, inputs, predictions)
+        return cross_entropy(partial(run, found.graph), inputs, predictions) - least
 
     with torch.no_grad():
         found = descend_on_predictions(inputs, start, torch.zeros(3), predictions)

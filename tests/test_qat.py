@@ -2,12 +2,14 @@
 
 import pytest
 import torch
+from networks import by_ptq
 from torch import nn
 
 from tritbench.data import Images
+from tritbench.graph import capture
 from tritbench.models import InputSpec
 from tritbench.params import PtqParams, QatParams, QuantizeParams
-from tritbench.quantize import quantize_ptq, train_qat
+from tritbench.quantize import train_qat
 from tritbench.quantize.fake import LearnedStep, StraightThrough, TrainedScales
 from tritbench.quantize.ptq import search_layer
 from tritbench.quantize.qat import METHODS, fake_quantize
@@ -191,7 +193,7 @@ def test_training_may_start_from_the_result_of_a_ptq_method_and_keep_its_trits()
         qat(start="optimal", frozen_epochs=1),
         Recipe(1, 0.01, batch_size=32),
     )
-    ptq = quantize_ptq(
+    ptq = by_ptq(
         network(),
         images.pixels,
         SPEC,
@@ -199,8 +201,8 @@ def test_training_may_start_from_the_result_of_a_ptq_method_and_keep_its_trits()
         PtqParams(method="optimal", calibration={}, bias_correction=True, batchnorm=True),
     )
     for key, weight in started.weights.items():
-        assert torch.equal(weight.trits, ptq.weights[key].trits)
-        assert not torch.equal(weight.scale, ptq.weights[key].scale)
+        assert torch.equal(weight.trits, ptq.weights[f"{key}.weight"].trits)
+        assert not torch.equal(weight.scale, ptq.weights[f"{key}.weight"].scale)
 
 
 def convolution():
@@ -212,7 +214,8 @@ def convolution():
 @pytest.mark.parametrize("name", METHODS)
 def test_a_first_convolution_keeps_the_trits_of_ptqs_search_while_its_scales_learn(name):
     images, model = toys(), convolution()
-    searched = search_layer(model, 0, SPEC.normalize(images.pixels), settings("auto"))
+    x = SPEC.normalize(images.pixels)
+    searched = search_layer(capture(model, x[:2]), "0.weight", [x], settings("auto"))
     recipe = Recipe(2, 0.01, batch_size=32)
 
     def train(frozen_first):

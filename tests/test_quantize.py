@@ -5,14 +5,16 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from networks import by_ptq
 from torch import nn
+from torch.nn import functional as F
 
 from tritbench.data import Images
 from tritbench.errors import TritbenchError
 from tritbench.models import InputSpec
 from tritbench.packing import save_trit
 from tritbench.params import PtqParams, QatParams, QuantizeParams
-from tritbench.quantize import quantize_ptq, quantize_to_trits, train_qat, train_ternary
+from tritbench.quantize import quantize_to_trits, train_qat, train_ternary
 from tritbench.quantize.qat import fake_quantize
 from tritbench.quantize.ternary import ternarize
 from tritbench.runtime import load_reference
@@ -140,7 +142,7 @@ def test_a_backend_that_is_absent_or_unused_is_refused_before_training(monkeypat
 
     def ptq(method):
         given = PTQ.model_copy(update={"method": method})
-        quantize_ptq(toy_network(), images.pixels, SPEC, t81lib, given)
+        by_ptq(toy_network(), images.pixels, SPEC, t81lib, given)
 
     monkeypatch.setitem(__import__("sys").modules, "t81lib", None)
     for run in (lambda: ptq("threshold"), train):
@@ -169,7 +171,7 @@ def test_the_t81lib_backend_is_used_and_gives_the_same_trits(monkeypatch):
     for method in ("threshold", "raw", "absmean"):
         calls, given = T81lib.calls, PTQ.model_copy(update={"method": method})
         chosen = [s.model_copy(update={"threshold": 0.1}) for s in (settings(), t81lib)]
-        native, other = (quantize_ptq(toy_network(), images, SPEC, s, given) for s in chosen)
+        native, other = (by_ptq(toy_network(), images, SPEC, s, given) for s in chosen)
         assert T81lib.calls == calls + 2  # one a layer
         for name, ternary in native.weights.items():
             assert torch.equal(ternary.trits, other.weights[name].trits)
@@ -178,24 +180,30 @@ def test_the_t81lib_backend_is_used_and_gives_the_same_trits(monkeypatch):
 def test_ptq_leaves_the_model_alone_and_holds_the_dequantized_weights():
     model = toy_network()
     before = {k: v.clone() for k, v in model.state_dict().items()}
-    quantized = quantize_ptq(model, toy_images().pixels, SPEC, settings(), PTQ)
+    quantized = by_ptq(model, toy_images().pixels, SPEC, settings(), PTQ)
     assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())
-    assert list(quantized.weights) == ["0", "5"]
+    assert list(quantized.weights) == ["0.weight", "5.weight"]
     for name, ternary in quantized.weights.items():
-        assert torch.equal(quantized.model[int(name)].weight, ternary.dequantize())
+        found = torch.from_numpy(quantized.graph.parameters[name])
+        assert torch.equal(found, ternary.dequantize())
 
 
 def test_ptq_reestimates_batchnorm_on_the_calibration_images():
     images = toy_images().pixels
-    quantized = quantize_ptq(toy_network(), images, SPEC, settings(), PTQ)
-    convolved = quantized.model[0](SPEC.normalize(images))
-    torch.testing.assert_close(
-        quantized.model[1].running_mean, convolved.mean((0, 2, 3)), rtol=1e-4, atol=1e-5
-    )
-    kept = quantize_ptq(
+    found = by_ptq(toy_network(), images, SPEC, settings(), PTQ).graph.parameters
+    weight = torch.from_numpy(found["0.weight"])
+    convolved = F.conv2d(SPEC.normalize(images), weight, padding=1)
+    for name, expected in (
+        ("running_mean", convolved.mean((0, 2, 3))),
+        ("running_var", convolved.var((0, 2, 3))),
+    ):
+        torch.testing.assert_close(
+            torch.from_numpy(found[f"1.{name}"]), expected, rtol=1e-4, atol=1e-5
+        )
+    kept = by_ptq(
         toy_network(), images, SPEC, settings(), PTQ.model_copy(update={"batchnorm": False})
     )
-    assert torch.equal(kept.model[1].running_mean, torch.zeros(4))
+    assert (kept.graph.parameters["1.running_mean"] == 0).all()
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -205,7 +213,7 @@ def test_weights_that_are_not_finite_are_named(value):
         model[5].weight[0, 0] = value
     images = toy_images()
     with pytest.raises(TritbenchError, match=r"5\.weight: 1 of 128 values"):
-        quantize_ptq(model, images.pixels, SPEC, settings(), PTQ)
+        by_ptq(model, images.pixels, SPEC, settings(), PTQ)
     with pytest.raises(TritbenchError, match=r"5\.weight: 1 of 128 values"):
         train_qat(model, images, images, SPEC, settings(), qat(), Recipe(1, 0.01))
 
@@ -305,7 +313,7 @@ def test_settings_that_contradict_the_number_of_steps_are_refused(changes, messa
 def test_ptq_names_a_layer_that_it_made_all_zero(method):
     given = PTQ.model_copy(update={"method": method})
     with pytest.raises(TritbenchError, match=r"layer 0: .* largest float weight is 0\.\d+.* raw"):
-        quantize_ptq(toy_network(), toy_images().pixels, SPEC, settings(1.0, "raw"), given)
+        by_ptq(toy_network(), toy_images().pixels, SPEC, settings(1.0, "raw"), given)
 
 
 @pytest.mark.parametrize("method", ["optimal", "descent"])
@@ -313,8 +321,8 @@ def test_too_few_calibration_images_are_refused(method):
     given = PTQ.model_copy(update={"method": method})
     for count in (1, 15):
         with pytest.raises(TritbenchError, match=rf"ptq\.calibration: {count} image.* at least 16"):
-            quantize_ptq(toy_network(), toy_images(count).pixels, SPEC, settings("auto"), given)
-    quantize_ptq(toy_network(), toy_images(16).pixels, SPEC, settings("auto"), given)
+            by_ptq(toy_network(), toy_images(count).pixels, SPEC, settings("auto"), given)
+    by_ptq(toy_network(), toy_images(16).pixels, SPEC, settings("auto"), given)
 
 
 def test_training_names_a_layer_that_starts_all_zero():

@@ -12,6 +12,7 @@ from tritbench.graph.ops import OPS
 from tritbench.graph.shapes import with_batch
 
 Tap = Callable[[Node, Sequence[Tensor | None], Tensor], None]
+Operation = Callable[[Node, Sequence[Tensor | None], int], Tensor]
 SIZES = {"reshape": "shape", "expand": "size"}  # attributes that are shapes
 
 
@@ -33,19 +34,22 @@ def last_uses(graph: Graph) -> Iterator[tuple[Node, list[str]]]:
         yield node, done.get(node.name, []) + unused
 
 
-@torch.no_grad()
 def run(
     graph: Graph,
     *inputs: Tensor,
     parameters: Mapping[str, Tensor] | None = None,
     tap: Tap | None = None,
+    operation: Operation | None = None,
 ) -> Tensor:
     """The result for a batch of any size; what no later node needs is freed.
+
+    Gradients flow to the `parameters` and inputs that require one; the graph's own do not.
 
     Args:
         graph: with one tensor of `inputs` for each of its inputs, in order.
         parameters: that stand in for the graph's own, by name.
         tap: is called with each node, its inputs and its result.
+        operation: that stands in for `execute`.
 
     Raises:
         TritbenchError: where an input has another shape or dtype than the graph says.
@@ -56,7 +60,7 @@ def run(
     values |= parameters or {}
     for node, finished in last_uses(graph):
         taken = [None if name is None else values[name] for name in node.inputs]
-        result = execute(node, taken, batch)
+        result = (operation or execute)(node, taken, batch)
         if tap is not None:
             tap(node, taken, result)
         values[node.name] = result

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tritbench.graph.graph import Graph, Node, add_node
+from tritbench.graph.graph import Graph, Node, Value, add_node
 
 FLOAT = np.float32
 
@@ -71,6 +71,26 @@ def fold_batch_norm(graph: Graph) -> Folded:
             replaced[before.name] = dataclasses.replace(before, inputs=inputs)
             renamed[node.name] = before.name
     return Folded(_rebuilt(graph, parameters, replaced, renamed), gains)
+
+
+def section(graph: Graph, start: int, stop: int | None = None) -> Graph:
+    """Its nodes from `start` to before `stop`, with the parameters that they use.
+
+    What earlier nodes give them are its inputs, in the order of use; its output is the last's.
+    """
+    nodes = graph.nodes[start:stop]
+    made = {node.name for node in nodes}
+    used = dict.fromkeys(
+        n for node in nodes for n in node.inputs if n is not None and n not in made
+    )
+    shapes = graph.shapes()
+    inputs = {
+        name: graph.inputs.get(name, Value(shapes[name]))
+        for name in used
+        if name not in graph.parameters
+    }
+    parameters = {name: graph.parameters[name] for name in used if name in graph.parameters}
+    return Graph(inputs, nodes, nodes[-1].name, parameters)
 
 
 def affine(

@@ -3,8 +3,7 @@
 from tritbench.optional import explained
 
 with explained():
-    from tritbench.quantize.graph_ptq import quantize_graph
-    from tritbench.quantize.ptq import quantize_ptq
+    from tritbench.quantize.ptq import quantize_graph, quantize_ptq
     from tritbench.quantize.qat import check_schedule, train_qat, train_ternary
     from tritbench.quantize.ternary import Quantized, QuantizedChain, TernaryWeight
     from tritbench.quantize.trits import quantize_to_trits

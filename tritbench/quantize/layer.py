@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from tritbench.graph.graph import Node
@@ -33,16 +33,6 @@ class Geometry:
     dilation: tuple[int, ...] = ()
     groups: int = 1
     flat: bool = False
-
-    @classmethod
-    def of_module(cls, module: nn.Linear | nn.Conv2d) -> "Geometry":
-        """Of a layer."""
-        if isinstance(module, nn.Linear):
-            return cls()
-        assert not isinstance(module.padding, str)
-        return cls(
-            module.kernel_size, module.stride, module.padding, module.dilation, module.groups
-        )
 
     @classmethod
     def of_node(cls, node: Node, shape: tuple[int, ...]) -> "Geometry":
@@ -173,17 +163,6 @@ class Layer:
     statistics: Statistics
     group: int = 0
     predictions: Tensor | None = None
-
-    @classmethod
-    def of_module(
-        cls, module: nn.Linear | nn.Conv2d, inputs: Tensor, float_inputs: Tensor
-    ) -> "Layer":
-        """An ungrouped layer, with its inputs [n, ...] in both networks, or in one."""
-        batches = inputs.split(BATCH)
-        float_batches = batches if float_inputs is inputs else float_inputs.split(BATCH)
-        weight = module.weight.detach().flatten(1)
-        bias = torch.zeros(len(weight)) if module.bias is None else module.bias.detach()
-        return cls(weight, bias, Statistics(Geometry.of_module(module), batches, float_batches))
 
     @property
     def inputs(self) -> Tensor:

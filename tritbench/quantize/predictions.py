@@ -1,17 +1,19 @@
 """Following the float network's predictions p: less KL(p || softmax(logits)), without labels."""
 
 import dataclasses
-from functools import reduce
+from collections import Counter
+from collections.abc import Sequence
 from math import isqrt
 
 import torch
-from torch import Tensor, nn
-from torch.func import functional_call
+from torch import Tensor
 from torch.nn import functional as F
 
-from tritbench.models import weight_layers
+from tritbench.graph.graph import Graph, Node, Value
+from tritbench.graph.interpret import execute, run
+from tritbench.graph.passes import section
 from tritbench.quantize.progress import progress
-from tritbench.quantize.ternary import TernaryWeight
+from tritbench.quantize.ternary import Quantized, TernaryWeight
 
 IMAGES = 8192  # that scales, biases and second derivatives are fitted on, at most
 BATCH = 512
@@ -149,65 +151,81 @@ def _change_best(trits: Tensor, scales: Tensor, slope: Tensor, hessians: Tensor)
 def _fit_last(
     inputs: Tensor, ternary: TernaryWeight, bias: Tensor, predictions: Tensor
 ) -> tuple[TernaryWeight, Tensor]:
-    """Scales and bias of a last Linear."""
-    layer = nn.Linear(inputs.shape[1], len(bias))
-    layer.bias.copy_(bias)
-    weights = {"0": ternary}
-    weights = match_predictions(nn.Sequential(layer), weights, inputs, predictions, steps=10)
-    return weights["0"], layer.bias.detach().clone()
+    """Scales and bias of a last linear layer."""
+    classes, width = ternary.trits.shape
+    layer = Node("logits", "linear", ("x", "weight", "bias"), {}, (-1, classes))
+    parameters = {"weight": ternary.dequantize().numpy(), "bias": bias.numpy()}
+    graph = Graph({"x": Value((-1, width))}, (layer,), "logits", parameters)
+    fitted = match_predictions(
+        Quantized(graph, {"weight": ternary}), 0, inputs, predictions, steps=10
+    )
+    return fitted.weights["weight"], torch.from_numpy(fitted.graph.parameters["bias"])
+
+
+def dense_end(graph: Graph) -> int | None:
+    """Where the dense layers begin that the network ends in, as the index of a node.
+
+    They take and give [n, features], nothing else leads to the logits, and the last one's weight is
+    not another's; None where the network does not end so.
+    """
+    weights, last, found = graph.weights(), graph.nodes[-1], None
+    uses = Counter(name for node in graph.nodes for name in node.inputs)
+    if last.op != "linear" or last.name != graph.output or uses[last.inputs[1]] > 1:
+        return None
+    for index in reversed(range(len(graph.nodes))):
+        node = graph.nodes[index]
+        if node.op in ("conv1d", "conv2d") or (node.op == "linear" and len(node.shape) > 2):
+            break
+        if node.op == "linear" and str(node.inputs[1]) in weights:
+            found = index if list(section(graph, index).inputs) == [node.inputs[0]] else found
+    return found
 
 
 def match_predictions(
-    model: nn.Sequential,
-    weights: dict[str, TernaryWeight],
-    inputs: Tensor,
-    predictions: Tensor,
-    steps: int = 25,
-) -> dict[str, TernaryWeight]:
-    """Fit scales, biases and BatchNorm's affine parameters to the predictions, by L-BFGS.
+    quantized: Quantized, start: int, inputs: Tensor, predictions: Tensor, steps: int = 25
+) -> Quantized:
+    """Fit scales, biases and affine parameters to the predictions, by L-BFGS; the trits stay.
 
     Args:
-        model: ends in logits; its biases and BatchNorm parameters change in place, and its weights
-            become the dequantized ones.
-        weights: of its Linear and Conv2d layers, by name; the trits stay.
-        inputs: of the model, float32 [n, ...].
+        quantized: its graph ends in logits.
+        start: index of the first node to fit, whose first input is all that it and the later ones
+            take from earlier nodes.
+        inputs: this input, float32 [n, ...].
         predictions: p, float32 [n, classes].
         steps: of L-BFGS, at most.
-
-    Returns:
-        the weights with their new scales.
     """
     inputs, predictions = inputs[:IMAGES], predictions[:IMAGES]
+    end = section(quantized.graph, start)
+    weights = {name: w for name, w in quantized.weights.items() if name in end.parameters}
     gains = {name: torch.ones_like(weight.scale) for name, weight in weights.items()}
-    layers = weight_layers(model)
-    kept = {
-        name: value.detach().clone()
-        for name, value in model.named_parameters()
-        if name not in {f"{layer}.weight" for layer in layers}
-    }
-    for name, layer in layers.items():
-        layer.weight.copy_(weights[name].dequantize())
-    modules = dict(zip(model._modules, model, strict=True))  # also one that occurs twice
-    first = next(iter(modules))
-    start = inputs
-    if first in weights and gains[first].shape[1] == 1:  # what its weight gives never changes
-        start = torch.cat([_product(modules[first], batch) for batch in inputs.split(BATCH)])
+    kept = {name: torch.tensor(end.parameters[name]) for name in _affine(end)}
+    floats = {n: torch.from_numpy(array) for n, array in end.parameters.items()} | kept
+    first = end.nodes[0]
+    # What the first weight gives never changes.
+    products = [
+        execute(first, [batch, floats[str(first.inputs[1])], None], len(batch))
+        for batch in inputs.split(BATCH)
+    ]
     variables = [v.requires_grad_() for v in (*gains.values(), *kept.values())]
     optimizer = torch.optim.LBFGS(variables, max_iter=steps, line_search_fn="strong_wolfe")
-
-    def output(x: Tensor, name: str) -> Tensor:
-        own = {key.rpartition(".")[2]: v for key, v in kept.items() if key.startswith(f"{name}.")}
-        if name not in weights:
-            return functional_call(modules[name], own, (x,))  # type: ignore[no-any-return]
-        product = x if name == first and start is not inputs else None
-        return _scaled_output(modules[name], own, weights[name], gains[name], x, product)
 
     def loss() -> float:
         optimizer.zero_grad()
         total = 0.0
-        for batch, wanted in zip(start.split(BATCH), predictions.split(BATCH), strict=True):
+        parts = zip(inputs.split(BATCH), products, predictions.split(BATCH), strict=True)
+        for batch, product, wanted in parts:
+
+            def operation(
+                node: Node, taken: Sequence[Tensor | None], size: int, product: Tensor = product
+            ) -> Tensor:
+                name = str(node.inputs[1]) if len(node.inputs) > 1 else ""
+                if name not in weights:
+                    return execute(node, taken, size)
+                known = product if node is first else None
+                return _scaled_output(node, taken, weights[name], gains[name], known)
+
             with torch.enable_grad():
-                logits = reduce(output, modules, batch)
+                logits = run(end, batch, parameters=floats, operation=operation)
                 part = F.cross_entropy(logits, wanted, reduction="sum") / len(inputs)
                 part.backward()
             total += part.item()
@@ -218,51 +236,47 @@ def match_predictions(
         name: dataclasses.replace(weight, scale=(weight.scale * gains[name]).detach())
         for name, weight in weights.items()
     }
-    for name, value in kept.items():
-        model.get_parameter(name).copy_(value)
-    for name, layer in layers.items():
-        layer.weight.copy_(fitted[name].dequantize())
-    return fitted
+    changed = {name: value.detach() for name, value in kept.items()}
+    changed |= {name: weight.dequantize() for name, weight in fitted.items()}
+    parameters = dict(quantized.graph.parameters) | {n: t.numpy() for n, t in changed.items()}
+    graph = dataclasses.replace(quantized.graph, parameters=parameters)
+    return Quantized(graph, quantized.weights | fitted)
+
+
+def _affine(graph: Graph) -> list[str]:
+    """Biases, and the gains and shifts of normalizations."""
+    places = {"batch_norm": (1, 3), "layer_norm": (1, 3), "group_norm": (1, 3)}
+    places |= {"linear": (2, 3), "conv1d": (2, 3), "conv2d": (2, 3)}
+    names = [n for node in graph.nodes for n in node.inputs[slice(*places.get(node.op, (0, 0)))]]
+    return [name for name in dict.fromkeys(names) if name is not None and name in graph.parameters]
 
 
 def _scaled_output(
-    module: nn.Module,
-    own: dict[str, Tensor],
+    node: Node,
+    taken: Sequence[Tensor | None],
     weight: TernaryWeight,
     gain: Tensor,
-    x: Tensor,
     product: Tensor | None,
 ) -> Tensor:
-    """Of a Linear or Conv2d whose scales are multiplied with `gain`, float32 [rows, groups].
+    """Of a linear or a convolution whose scales are multiplied with `gain`, float32 [rows, groups].
 
     Where a row has one scale, its gain is one of the output, and the weight needs no gradient.
 
     Args:
-        module: holds the dequantized weight.
-        own: its bias, where it has one.
+        node: the operation.
+        taken: its input, the dequantized weight and the bias or None.
         weight: the ternary one.
         gain: of its scales.
-        x: the input.
         product: the output for a gain of 1 and without bias, where it is known.
     """
+    x, dequantized, bias = taken
     if gain.shape[1] > 1:
         scaled = dataclasses.replace(weight, scale=weight.scale * gain)
-        own = own | {"weight": scaled.dequantize()}
-        return functional_call(module, own, (x,))  # type: ignore[no-any-return]
-    product = _product(module, x) if product is None else product
-    channels = [-1, *[1] * (product.dim() - 2)]
+        return execute(node, [x, scaled.dequantize(), bias], 1)
+    product = execute(node, [x, dequantized, None], 1) if product is None else product
+    channels = [-1, *[1] * (0 if node.op == "linear" else product.dim() - 2)]
     product = product * gain.view(channels)
-    return product + own["bias"].view(channels) if "bias" in own else product
-
-
-def _product(module: nn.Module, x: Tensor) -> Tensor:
-    """What a Linear or Conv2d gives without its bias."""
-    assert isinstance(module, nn.Linear | nn.Conv2d)
-    weight = module.weight.detach()
-    if isinstance(module, nn.Linear):
-        return F.linear(x, weight)
-    product: Tensor = module._conv_forward(x, weight, None)
-    return product
+    return product if bias is None else product + bias.view(channels)
 
 
 def _cross_entropy(logits: Tensor, predictions: Tensor) -> float:

@@ -1,300 +1,273 @@
-"""Post-training quantization: no labels, no training, some calibration images."""
+"""Post-training quantization of a graph: no labels, no training, some calibration images."""
 
-import copy
 import dataclasses
-from collections.abc import Callable
-from dataclasses import dataclass
-from itertools import pairwise
+import sys
+from collections import ChainMap, Counter
+from collections.abc import Mapping, Sequence
 
+import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from tritbench.errors import TritbenchError
-from tritbench.models import InputSpec, check_layers, weight_layers
+from tritbench.graph.graph import Graph, Node
+from tritbench.graph.interpret import execute, last_uses, run, tensors
 from tritbench.params import LEAST_CALIBRATION, PtqParams, QuantizeParams
-from tritbench.quantize import rounding
-from tritbench.quantize.gptq import descend, exhaustive, gptq, least_squares, output_error
-from tritbench.quantize.layer import BATCH, Layer
-from tritbench.quantize.predictions import descend_on_predictions, match_predictions
+from tritbench.quantize.layer import BATCH, Geometry, Layer, Statistics
+from tritbench.quantize.methods import METHODS, Method
+from tritbench.quantize.predictions import dense_end, match_predictions
 from tritbench.quantize.progress import progress
-from tritbench.quantize.ternary import (
-    QuantizedChain,
-    TernaryWeight,
-    references,
-    require_alive,
-    require_finite,
-    spread,
-)
+from tritbench.quantize.ternary import Quantized, TernaryWeight, require_alive, require_finite
 from tritbench.quantize.trits import check_backend
+from tritbench.shapes import InputSpec
 
-# Scales that gptq and descent try where the threshold is `auto`, in mean magnitudes.
-MULTIPLIERS = (0.5, 0.65, 0.8, 1.0, 1.2, 1.4, 1.7, 2.0, 2.4)
-EXHAUSTIVE_INPUTS = 9  # 3^9 candidates
+VALUES = 2**23  # of images in a batch, at most: what operations make of them is many times as large
 
-
-@dataclass(frozen=True)
-class Method:
-    """How a layer becomes ternary, and whether the network is matched to FP32's predictions."""
-
-    quantize: Callable[[Layer, QuantizeParams], TernaryWeight]
-    match_predictions: bool = False
+Batches = Sequence[Tensor]
 
 
-def _threshold(layer: Layer, settings: QuantizeParams) -> TernaryWeight:
-    if settings.threshold != "auto":
-        return rounding.by_threshold(layer.weight, settings, settings.threshold)
-    absmean = settings.model_copy(update={"reference": "absmean"})
-    candidates = []
-    for threshold in rounding.AUTO_THRESHOLDS:
-        ternary = rounding.by_threshold(layer.weight, absmean, threshold)
-        for multiplier in rounding.AUTO_MULTIPLIERS:
-            scaled = dataclasses.replace(ternary, scale=ternary.scale * multiplier)
-            candidates.append(scaled)
-    return _best(layer.weight, layer.moments.hessian, candidates)
-
-
-def _raw(layer: Layer, settings: QuantizeParams) -> TernaryWeight:
-    if settings.threshold != "auto":
-        return rounding.by_raw_threshold(layer.weight, settings, settings.threshold)
-    mean = float(layer.weight.abs().mean())
-    thresholds = [min(1.0, t * mean) for t in rounding.AUTO_THRESHOLDS if t * mean > 0] or [1.0]
-    candidates = [rounding.by_raw_threshold(layer.weight, settings, t) for t in thresholds]
-    return _best(layer.weight, layer.moments.hessian, candidates)
-
-
-def _absmean(layer: Layer, settings: QuantizeParams) -> TernaryWeight:
-    return rounding.by_absmean(layer.weight, settings)
-
-
-def _optimal(layer: Layer, settings: QuantizeParams) -> TernaryWeight:
-    return rounding.by_optimum(layer.weight, settings)
-
-
-def _gptq(layer: Layer, settings: QuantizeParams) -> TernaryWeight:
-    weight, hessian = layer.weight, layer.moments.hessian
-    plain = _threshold(layer, settings)
-    if settings.threshold == "auto":
-        starts = [(scale, scale / 2) for scale in _scales(weight, settings)]
-    else:
-        starts = [(plain.scale, settings.threshold * references(weight, settings))]
-    found = _rounded(weight, hessian, plain, starts)
-    candidates = [_with_best_scale(weight, hessian, ternary) for ternary in (plain, *found)]
-    return _best(weight, hessian, [plain, *candidates])
-
-
-def _descent(layer: Layer, settings: QuantizeParams) -> TernaryWeight:
-    weight, hessian = layer.target, layer.moments.hessian
-    plain = rounding.by_optimum(weight, settings)
-    if weight.shape[1] <= EXHAUSTIVE_INPUTS and settings.granularity == "channel":
-        trits, scale = exhaustive(weight, hessian)
-        best = TernaryWeight(trits.to(torch.int8), scale, plain.group_size)
-    else:
-        starts = [(scale, scale / 2) for scale in _scales(weight, settings)]
-        candidates = _rounded(weight, hessian, plain, starts)
-        candidates = _descended(weight, hessian, candidates, sweeps=3)
-        (best,) = _descended(weight, hessian, [_best(weight, hessian, candidates)], sweeps=20)
-    if layer.predictions is not None:
-        bias = layer.bias(best.dequantize())
-        best = descend_on_predictions(layer.inputs, best, bias, layer.predictions)
-    return best
-
-
-METHODS: dict[str, Method] = {
-    "threshold": Method(_threshold),
-    "raw": Method(_raw),
-    "absmean": Method(_absmean),
-    "optimal": Method(_optimal),
-    "gptq": Method(_gptq),
-    "descent": Method(_descent, match_predictions=True),
-}
-
-
-@torch.no_grad()
 def quantize_ptq(
-    model: nn.Sequential,
-    calibration: Tensor,
-    spec: InputSpec,
-    settings: QuantizeParams,
-    ptq: PtqParams,
-) -> QuantizedChain:
-    """Make every Linear and Conv2d of a trained network ternary, in order; `model` stays as it is.
+    graph: Graph, images: Tensor, spec: InputSpec, settings: QuantizeParams, ptq: PtqParams
+) -> Quantized:
+    """Make every weight of a linear or a convolution ternary, in the order of the graph.
 
     Args:
-        model: float network.
-        calibration: uint8 images [n, c, h, w] from the training split, without labels; at least
+        graph: float network, with one input.
+        images: uint8 [n, c, h, w] from the training split, without labels; at least
             LEAST_CALIBRATION.
         spec: how they are normalized.
         settings: threshold, reference, granularity, backend.
         ptq: method, and which corrections follow it.
 
     Raises:
-        TritbenchError: naming a layer that cannot be packed or became all zero, a weight that is
-            not finite, a backend that the method does not use, or too few images.
+        TritbenchError: naming too few images, or as `quantize_graph`.
     """
-    check_layers(model)
-    check_backend(settings.backend, {"ptq.method": ptq.method})
-    if (count := len(calibration)) < LEAST_CALIBRATION:
+    if (count := len(images)) < LEAST_CALIBRATION:
         raise TritbenchError(
             f"ptq.calibration: {count} images, expected at least {LEAST_CALIBRATION}"
         )
-    float_model = copy.deepcopy(model).eval()
-    model = copy.deepcopy(float_model)
-    layers = weight_layers(model)
-    for name, module in layers.items():
-        require_finite(module.weight, f"{name}.weight")
-    method = METHODS[ptq.method]
-    images = spec.normalize(calibration)
-    if isinstance(model[int(next(iter(layers)))], nn.Conv2d):  # a third faster on CPU
-        images = images.contiguous(memory_format=torch.channels_last)
-        for network in (model, float_model):
-            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    predictions = _run(float_model, images).softmax(1) if method.match_predictions else None
-    positions = [int(name) for name in layers]
-    inputs = float_inputs = _run(_part(model, 0, positions[0]), images)
-    last_convolution = max(
-        (int(n) for n, m in layers.items() if isinstance(m, nn.Conv2d)), default=-1
-    )
-    dense: tuple[int, Tensor] | None = None
-    weights = {}
-    spans = list(pairwise([*positions, len(model)]))
-    for position, following in progress(spans, ptq.method, "layer"):
-        if dense is None and position > last_convolution:
-            dense = position, inputs
-        last = position == len(model) - 1
-        module = layers[str(position)]
-        float_module = weight_layers(float_model)[str(position)]
-        layer = Layer.of_module(float_module, inputs, float_inputs)
-        if last and isinstance(module, nn.Linear):
-            layer.predictions = predictions
-        ternary = method.quantize(layer, settings)
-        require_alive(str(position), layer.weight, ternary, settings)
-        ternary = dataclasses.replace(ternary, trits=ternary.trits.reshape(module.weight.shape))
-        weights[str(position)] = ternary
-        module.weight.copy_(ternary.dequantize())
-        if ptq.bias_correction and module.bias is not None:
-            module.bias.copy_(layer.bias(module.weight.flatten(1)))
-        if ptq.batchnorm:
-            reestimate_batchnorm(_part(model, position, following), inputs)
-        if following < len(model):
-            inputs = _run(_part(model, position, following), inputs)
-            float_inputs = _run(_part(float_model, position, following), float_inputs)
-    if predictions is not None and dense is not None:
-        start, inputs = dense
-        tail = {name: w for name, w in weights.items() if int(name) >= start}
-        weights |= match_predictions(_part(model, start), tail, inputs, predictions)
-    model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    return QuantizedChain(model, weights, spec)
+    size = max(1, min(BATCH, VALUES // images[0].numel()))
+    inputs = [spec.normalize(batch) for batch in images.split(size)]
+    return quantize_graph(graph, inputs, settings, ptq)
+
+
+@torch.no_grad()
+def quantize_graph(
+    graph: Graph, inputs: Batches, settings: QuantizeParams, ptq: PtqParams
+) -> Quantized:
+    """`quantize_ptq` for any input, as the graph takes it.
+
+    Each weight is quantized for the inputs that it gets from the network so far. What no later
+    operation needs is freed: memory is bounded by what is alive.
+
+    Args:
+        graph: float network, with one input.
+        inputs: in batches [n, ...], without labels.
+        settings: threshold, reference, granularity, backend.
+        ptq: method, and which corrections follow it.
+
+    Raises:
+        TritbenchError: naming a weight that is not finite or became all zero, or a backend that the
+            method does not use.
+    """
+    check_backend(settings.backend, {"ptq.method": ptq.method})
+    weights = graph.weights()
+    if not weights:
+        raise TritbenchError("the network has no linear or convolution to make ternary")
+    floats = tensors(graph)
+    for name in weights:
+        require_finite(floats[name], name)
+    if next(iter(weights.values())).op == "conv2d":  # a third faster on CPU
+        layout = torch.channels_last
+        floats = {
+            name: t.contiguous(memory_format=layout) if t.dim() == 4 else t
+            for name, t in floats.items()
+        }
+        inputs = [x.contiguous(memory_format=layout) if x.dim() == 4 else x for x in inputs]
+    return _Walk(graph, settings, ptq, floats, inputs).run()
 
 
 @torch.no_grad()
 def search_layer(
-    model: nn.Sequential, position: int, images: Tensor, settings: QuantizeParams
+    graph: Graph, name: str, inputs: Batches, settings: QuantizeParams
 ) -> TernaryWeight:
-    """One layer by `descent`: the trits and scales with the least output error on `images`.
+    """One weight by `descent`: the trits and scales with the least output error.
 
     Args:
-        model: float network; stays as it is.
-        position: of the Linear or Conv2d.
-        images: normalized [n, c, h, w].
+        graph: float network.
+        name: of the weight, one of `graph.weights()`.
+        inputs: of the network, in batches [n, ...].
         settings: granularity and threshold.
     """
-    module = weight_layers(model)[str(position)]
-    inputs = _run(_part(model, 0, position), images)
-    ternary = _descent(Layer.of_module(module, inputs, inputs), settings)
-    return dataclasses.replace(ternary, trits=ternary.trits.reshape(module.weight.shape))
+    node = graph.weights()[name]
+    before = graph.nodes[: graph.nodes.index(node)]
+    to_layer = dataclasses.replace(graph, nodes=before, output=str(node.inputs[0]))
+    taken = [run(to_layer, batch) for batch in inputs]
+    floats = tensors(graph)
+    layers = node_layers(node, floats, taken, taken)
+    return _ternary(METHODS["descent"], layers, settings, floats[name].shape)
 
 
-@torch.no_grad()
-def reestimate_batchnorm(model: nn.Sequential, images: Tensor) -> None:
-    """Replace BatchNorm's running statistics by those of `images`, normalized [n, ...]."""
-    norms = [m for m in model if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)]
-    if not norms:
-        return
-    momenta = [norm.momentum for norm in norms]
-    last = max(i for i, module in enumerate(model) if module in norms)
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # the plain mean over batches
-        norm.train()
-    # Whole batches only: a short last one would weigh as much as the others.
-    batch = min(BATCH, len(images))
-    for start in range(0, len(images) - batch + 1, batch):
-        _part(model, 0, last + 1)(images[start : start + batch])
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum
-    model.eval()
+class _Walk:
+    """The float and the ternary network side by side, batch by batch from weight to weight."""
+
+    def __init__(
+        self,
+        graph: Graph,
+        settings: QuantizeParams,
+        ptq: PtqParams,
+        floats: dict[str, Tensor],
+        inputs: Batches,
+    ) -> None:
+        (name,) = graph.inputs
+        self.graph, self.settings, self.ptq = graph, settings, ptq
+        self.method = METHODS[ptq.method]
+        self.floats, self.parameters = floats, dict(floats)
+        self.uses = Counter(n for node in graph.nodes for n in node.inputs)
+        self.batches = [len(batch) for batch in inputs]
+        self.values = [{name: batch} for batch in inputs]  # of the ternary network so far
+        self.float_values: list[dict[str, Tensor]] = [{} for _ in inputs]  # only what differs
+        self.differing: set[str] = set()
+        self.waiting: list[tuple[Node, list[str]]] = []  # operations that nothing had to wait for
+
+    def run(self) -> Quantized:
+        weights = self.graph.weights()
+        found: dict[str, TernaryWeight] = {}
+        end = self._end()
+        end_inputs = predictions = None
+        nodes = list(last_uses(self.graph))
+        for index, (node, finished) in enumerate(progress(nodes, self.ptq.method, "operation")):
+            name = str(node.inputs[1]) if len(node.inputs) > 1 else ""
+            if name in weights and weights[name] is node:
+                self._catch_up()
+                layers = self._layers(node)
+                if index == end:
+                    end_inputs = layers[0].inputs
+                if end is not None and node.name == self.graph.output:
+                    predictions = layers[0].predictions = self._float_logits(node)
+                found[name] = self._quantize(node, name, layers)
+            elif node.op == "batch_norm" and self.ptq.batchnorm and found:
+                self._catch_up()
+                if node.inputs[0] in self.differing:
+                    self._reestimate(node)
+            self.waiting.append((node, finished))
+        parameters = {n: np.ascontiguousarray(t.numpy()) for n, t in self.parameters.items()}
+        quantized = Quantized(dataclasses.replace(self.graph, parameters=parameters), found)
+        if end is None or end_inputs is None or predictions is None:
+            return quantized
+        return match_predictions(quantized, end, end_inputs, predictions)
+
+    def _end(self) -> int | None:
+        """Where the dense layers begin that are matched to the predictions."""
+        if not self.method.match_predictions:
+            return None
+        if (end := dense_end(self.graph)) is None:
+            print(
+                f"{self.ptq.method}: predictions are not followed, for the graph does not end in a "
+                "linear layer of its own that gives [n, classes]",
+                file=sys.stderr,
+            )
+        return end
+
+    def _catch_up(self) -> None:
+        """Run the operations that wait, each batch through all of them."""
+        for node, _ in self.waiting:
+            changed = any(
+                n in self.differing or self.parameters.get(n) is not self.floats.get(n)
+                for n in node.inputs
+                if n is not None
+            )
+            if changed:
+                self.differing.add(node.name)
+        for size, values, floats in zip(self.batches, self.values, self.float_values, strict=True):
+            for node, finished in self.waiting:
+                if node.name in self.differing:
+                    known = ChainMap(floats, values, self.floats)
+                    floats[node.name] = _execute(node, known, size)
+                values[node.name] = _execute(node, ChainMap(values, self.parameters), size)
+                for done in finished:
+                    values.pop(done)
+                    floats.pop(done, None)
+        self.waiting.clear()
+
+    def _inputs(self, node: Node) -> tuple[Batches, Batches]:
+        """The first input of an operation in both networks, the same object where it is equal."""
+        name = str(node.inputs[0])
+        inputs = [values[name] for values in self.values]
+        if name not in self.differing:
+            return inputs, inputs
+        return inputs, [values[name] for values in self.float_values]
+
+    def _layers(self, node: Node) -> list[Layer]:
+        return node_layers(node, self.floats, *self._inputs(node))
+
+    def _float_logits(self, node: Node) -> Tensor:
+        """The float network's probabilities [n, classes], where `node` gives its logits."""
+        _, inputs = self._inputs(node)
+        name = str(node.inputs[0])
+        logits = [
+            _execute(node, self.floats | {name: x}, size)
+            for x, size in zip(inputs, self.batches, strict=True)
+        ]
+        return torch.cat(logits).softmax(1)
+
+    def _quantize(self, node: Node, name: str, layers: list[Layer]) -> TernaryWeight:
+        """One weight, and the bias that goes with it."""
+        weight, bias = self.floats[name], node.inputs[2]
+        ternary = _ternary(self.method, layers, self.settings, weight.shape)
+        require_alive(name.removesuffix(".weight"), weight, ternary, self.settings)
+        dequantized = ternary.dequantize()
+        self.parameters[name] = torch.empty_like(weight).copy_(dequantized)  # in its memory format
+        if self.ptq.bias_correction and bias in self.floats and self.uses[bias] == 1:
+            rows = dequantized.flatten(1).chunk(len(layers))
+            self.parameters[str(bias)] = torch.cat(
+                [layer.bias(part) for layer, part in zip(layers, rows, strict=True)]
+            )
+        return ternary
+
+    def _reestimate(self, node: Node) -> None:
+        """The statistics of a normalization that only this operation uses, on the images."""
+        inputs, _ = self._inputs(node)
+        names = str(node.inputs[3]), str(node.inputs[4])
+        if any(self.uses[name] > 1 for name in names):
+            return
+        channels = self.floats[names[0]]
+        means, variances = torch.zeros(2, len(inputs), len(channels), dtype=torch.float64)
+        counts = torch.tensor([x.numel() // len(channels) for x in inputs])[:, None]
+        for index, batch in enumerate(inputs):
+            mean, variance = torch.zeros_like(channels), torch.zeros_like(channels)
+            torch.ops.aten.batch_norm_update_stats(batch, mean, variance, 1.0)
+            means[index], variances[index] = mean, variance
+        mean = (counts * means).sum(0) / counts.sum()
+        within = torch.where(counts > 1, (counts - 1) * variances, 0)  # NaN of a single value
+        squares = (within + counts * (means - mean).square()).sum(0)
+        self.parameters[names[0]] = mean.float()
+        self.parameters[names[1]] = (squares / (counts.sum() - 1).clamp(min=1)).float()
 
 
-def _part(model: nn.Sequential, start: int, stop: int | None = None) -> nn.Sequential:
-    part = model[start:stop]
-    assert isinstance(part, nn.Sequential)
-    return part
+def _execute(node: Node, known: Mapping[str, Tensor], batch: int) -> Tensor:
+    return execute(node, [None if n is None else known[n] for n in node.inputs], batch)
 
 
-def _scales(weight: Tensor, settings: QuantizeParams) -> list[Tensor]:
-    """Scales [rows, groups] to start from; a weight from half its scale on rounds to ±1."""
-    if settings.threshold != "auto":
-        return [2 * settings.threshold * references(weight, settings)]
-    absmean = references(weight, settings.model_copy(update={"reference": "absmean"}))
-    return [absmean * multiplier for multiplier in MULTIPLIERS]
+def node_layers(
+    node: Node, parameters: dict[str, Tensor], inputs: Batches, float_inputs: Batches
+) -> list[Layer]:
+    """What becomes ternary by itself: the weight of `node`, or each group of its outputs."""
+    weight = parameters[str(node.inputs[1])]
+    bias = torch.zeros(len(weight)) if node.inputs[2] is None else parameters[node.inputs[2]]
+    geometry = Geometry.of_node(node, tuple(weight.shape))
+    statistics = Statistics(geometry, inputs, float_inputs)
+    parts = zip(weight.flatten(1).chunk(geometry.groups), bias.chunk(geometry.groups), strict=True)
+    return [Layer(rows, start, statistics, group) for group, (rows, start) in enumerate(parts)]
 
 
-def _run(model: nn.Sequential, images: Tensor) -> Tensor:
-    return torch.cat([model(batch) for batch in images.split(BATCH)])
-
-
-def _with_best_scale(weight: Tensor, hessian: Tensor, ternary: TernaryWeight) -> TernaryWeight:
-    """Least-squares scales in the metric of the layer's output error, none negative."""
-    trits = ternary.trits.float()
-    rows = len(ternary.scale)
-    scale = least_squares(weight, hessian, trits, rows, ternary.group_size)
-    signs = spread(scale, ternary.group_size, weight.shape).sign()
-    trits = torch.where(signs < 0, -trits, trits).to(torch.int8)
-    return dataclasses.replace(ternary, trits=trits, scale=scale.abs())
-
-
-def _rounded(
-    weight: Tensor, hessian: Tensor, plain: TernaryWeight, starts: list[tuple[Tensor, Tensor]]
-) -> list[TernaryWeight]:
-    """By gptq at each pair of scales and bounds [rows, groups], grouped as `plain`."""
-    many = weight.repeat(len(starts), 1)
-    scales, bounds = (
-        torch.cat([spread(m, plain.group_size, weight.shape) for m in matrices])
-        for matrices in zip(*starts, strict=True)
-    )
-    trits = gptq(many, hessian, scales, bounds).to(torch.int8).split(len(weight))
-    return [
-        dataclasses.replace(plain, trits=t, scale=scale)
-        for t, (scale, _) in zip(trits, starts, strict=True)
-    ]
-
-
-def _descended(
-    weight: Tensor, hessian: Tensor, candidates: list[TernaryWeight], sweeps: int
-) -> list[TernaryWeight]:
-    """Scales, then trits, then scales again, each the best for the other.
-
-    The rows of all candidates descend together: a step in Python costs as much as its arithmetic.
-    """
-    candidates = [_with_best_scale(weight, hessian, ternary) for ternary in candidates]
-    many = weight.repeat(len(candidates), 1)
-    trits, scales = (
-        torch.cat(matrices)
-        for matrices in zip(*((c.trits.float(), c.scales()) for c in candidates), strict=True)
-    )
-    found = descend(many, hessian, trits, scales, sweeps).to(torch.int8).split(len(weight))
-    return [
-        _with_best_scale(weight, hessian, dataclasses.replace(ternary, trits=t))
-        for ternary, t in zip(candidates, found, strict=True)
-    ]
-
-
-def _best(weight: Tensor, hessian: Tensor, candidates: list[TernaryWeight]) -> TernaryWeight:
-    """Of each output the candidate with the least output error; where scales are shared, of all."""
-    errors = torch.stack([output_error(weight, hessian, c.dequantize()) for c in candidates])
-    if len(candidates[0].scale) == 1:
-        return candidates[int(errors.sum(1).argmin())]
-    chosen, outputs = errors.argmin(0), torch.arange(len(weight))
-    trits = torch.stack([c.trits for c in candidates])[chosen, outputs]
-    scale = torch.stack([c.scale for c in candidates])[chosen, outputs]
-    return dataclasses.replace(candidates[0], trits=trits, scale=scale)
+def _ternary(
+    method: Method, layers: list[Layer], settings: QuantizeParams, shape: torch.Size
+) -> TernaryWeight:
+    """The groups one after another in the weight's shape, each output with its own scales."""
+    parts = [method.quantize(layer, settings) for layer in layers]
+    trits = torch.cat([part.trits for part in parts]).reshape(shape)
+    if len(parts) == 1:
+        return dataclasses.replace(parts[0], trits=trits)
+    scale = torch.cat([part.scale.expand(len(part.trits), -1) for part in parts])
+    return dataclasses.replace(parts[0], trits=trits, scale=scale)

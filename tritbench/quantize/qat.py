@@ -9,9 +9,11 @@ from torch.nn.utils import parametrize
 
 from tritbench.data import Images
 from tritbench.errors import TritbenchError
+from tritbench.graph import capture
 from tritbench.models import InputSpec, check_layers, check_network, describe, weight_layers
 from tritbench.params import PtqParams, QatParams, QuantizeParams
 from tritbench.quantize.fake import FakeQuantize, LearnedStep, StraightThrough, TrainedScales
+from tritbench.quantize.layer import BATCH
 from tritbench.quantize.ptq import quantize_ptq, search_layer
 from tritbench.quantize.ternary import QuantizedChain, require_alive, require_finite
 from tritbench.quantize.trits import check_backend
@@ -70,17 +72,24 @@ def train_qat(
     check_schedule(qat, recipe, len(train))
     check_backend(settings.backend, {"qat.method": qat.method, "qat.start": qat.start})
     student = copy.deepcopy(model)
-    if qat.start != "fp32" and qat.start != "scratch":
-        ptq = PtqParams(method=qat.start, calibration={}, bias_correction=True, batchnorm=True)
-        student = quantize_ptq(model, train.pixels[:START_IMAGES], spec, settings, ptq).model
     layers = weight_layers(student)
     for name, module in layers.items():
         require_finite(module.weight, f"{name}.weight")
+    images = train.pixels[:START_IMAGES]
+    if qat.start != "fp32" and qat.start != "scratch":
+        ptq = PtqParams(method=qat.start, calibration={}, bias_correction=True, batchnorm=True)
+        graph = capture(student, spec.normalize(images[:2]))
+        started = quantize_ptq(graph, images, spec, settings, ptq).graph.parameters
+        state = student.state_dict()
+        with torch.no_grad():
+            for name in state.keys() & started.keys():
+                state[name].copy_(torch.from_numpy(started[name]))
     first = next(iter(layers))
     searched = None
     if qat.frozen_first and qat.start != "scratch" and isinstance(layers[first], nn.Conv2d):
-        images = spec.normalize(train.pixels[:START_IMAGES])
-        searched = search_layer(student, int(first), images, settings)
+        graph = capture(student, spec.normalize(images[:2]))
+        batches = [spec.normalize(batch) for batch in images.split(BATCH)]
+        searched = search_layer(graph, f"{first}.weight", batches, settings)
     parametrizations = {n: fake_quantize(m, settings, qat) for n, m in layers.items()}
     if searched is not None:
         parametrizations[first].hold(searched)
