@@ -18,6 +18,7 @@ from PIL import Image
 
 from tritbench.data import Dataset, dataset, fetch, folder, load, read_description, store
 from tritbench.errors import TritbenchError
+from tritbench.inputs import dataset_hashes
 from tritbench.shapes import InputSpec
 
 CLASSES = ("ash", "birch", "cedar")
@@ -375,3 +376,11 @@ def test_decoding_goes_on_where_it_was_interrupted(
     assert torch.equal(found.train.pixels, expected.train.pixels)
     assert torch.equal(found.test.pixels, expected.test.pixels)
     assert not list(Path.cwd().glob(".unfinished*"))
+
+
+def test_a_changed_picture_is_a_changed_input(mine: Path) -> None:
+    before = dataset_hashes(params(f"path:{mine}"))
+    assert sorted(before) == ["test/", "train/"]
+    Image.fromarray(picture(7, (5, 5))).save(mine / "train/ash/000.png")
+    after = dataset_hashes(params(f"path:{mine}"))
+    assert (after["test/"], after["train/"] != before["train/"]) == (before["test/"], True)

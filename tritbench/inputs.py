@@ -4,6 +4,8 @@ The stage `inputs` writes these hashes at every run, and DVC reruns what they ch
 """
 
 import ast
+import contextlib
+import hashlib
 import os
 import sys
 import sysconfig
@@ -21,11 +23,26 @@ Hashes = dict[str, str]  # SHA-256 by the name of a file, module or parameter
 def dataset_hashes(params: DataParams) -> Hashes:
     """The files of `path:FOLDER`, by name; empty for a published data set, whose bytes are known.
 
-    A folder that is not there has none: the stage `download` says what is wrong with it.
+    A folder in it has one hash of the names, sizes and times of all files below, which may be
+    millions. Where FOLDER is not there, `download` says what is wrong with it.
     """
     folder = params.users_folder
-    files = sorted(folder.iterdir()) if folder and os.path.isdir(folder) else []
-    return {file.name: sha256(file) for file in files if file.is_file()}
+    found = sorted(folder.iterdir()) if folder and os.path.isdir(folder) else []
+    files = {file.name: sha256(file) for file in found if file.is_file()}
+    return files | {f"{child.name}/": _tree_hash(child) for child in found if child.is_dir()}
+
+
+def _tree_hash(folder: Path) -> str:
+    listing = hashlib.sha256()
+    for place, folders, files in os.walk(folder, followlinks=True):
+        folders.sort()
+        for file in sorted(files):
+            path = os.path.join(place, file)
+            with contextlib.suppress(OSError):  # a broken link
+                found = os.stat(path)
+                line = f"{os.path.relpath(path, folder)} {found.st_size} {found.st_mtime_ns}\n"
+                listing.update(line.encode(errors="surrogateescape"))
+    return listing.hexdigest()
 
 
 def model_hashes(settings: Mapping[str, Any]) -> Hashes:

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ from tritbench.pictures import is_deep, is_gray, pixels_of, upright_size
 from tritbench.shapes import LARGEST, Shape
 
 CHUNK = 1024  # pictures that are decoded between two notes of how far it is
+_SMALL = 96 * 96  # pixels of pictures for which threads wait for each other longer than they work
+_TASK = 32  # of them that a thread takes at once
 _MOST_TESTED = 10_000  # images that are held out where a source has no test part
 PROGRESS = "progress.json"
 
@@ -36,12 +39,16 @@ class Form:
         dtype: uint8 or float32.
         resized: whether images of another size became this one.
         notes: what else happened to them, in words.
+        seen: of pictures, a digest of their names, sizes and times.
+        area: of pictures, how many pixels one has, on average.
     """
 
     shape: Shape
     dtype: str
     resized: bool = False
     notes: tuple[str, ...] = ()
+    seen: str = ""
+    area: int = 0
 
 
 def store(
@@ -93,7 +100,8 @@ def store(
         image=list(form.shape[1:] if form.shape[0] == 1 and len(form.shape) > 1 else form.shape),
         classes=classes,
     )
-    if source.sha256 is not None and dict(source.sha256) != about.sha256:
+    published = source.sha256 is None or form.resized or dict(source.sha256) == about.sha256
+    if not published:
         raise TritbenchError(
             f"{source.train.images_in}: other images than those of {name}, expected the published"
         )
@@ -184,13 +192,16 @@ def _form_of_pictures(parts: Sequence[Part], size: tuple[int, int] | None) -> Fo
     sizes: Counter[tuple[int, int]] = Counter()
     seen: Counter[str] = Counter()
     problems: list[str] = []
+    names = hashlib.sha256()
     total = sum(len(part.images) for part in parts)
     with _progress("looking at pictures", total) as bar:
         for part in parts:
             for index in range(len(part.images)):
                 bar.update()
+                picture = part.images[index]
+                names.update(f"{picture.name} {picture.stamp}\n".encode(errors="replace"))
                 try:
-                    with part.images[index].opened() as image:
+                    with picture.opened() as image:
                         sizes[upright_size(image)] += 1
                         seen["gray" if is_gray(image) else "RGB"] += 1
                         seen["deep"] += is_deep(image)
@@ -217,7 +228,10 @@ def _form_of_pictures(parts: Sequence[Part], size: tuple[int, int] | None) -> Fo
         notes.append(f"{seen['gray']:,} of {total:,} images are gray among RGB and become RGB")
     target = size or next(iter(sizes))
     channels = 3 if seen["RGB"] else 1
-    return Form((channels, *target), "uint8", set(sizes) != {target}, tuple(notes))
+    resized = set(sizes) != {target}
+    area = sum(height * width * count for (height, width), count in sizes.items()) // total
+    shape = (channels, *target)
+    return Form(shape, "uint8", resized, tuple(notes), names.hexdigest(), area)
 
 
 def _write_images(path: Path, part: Part, form: Form, done: dict[str, int], label: str) -> None:
@@ -229,22 +243,25 @@ def _write_images(path: Path, part: Part, form: Form, done: dict[str, int], labe
     mode: Any = "r+" if start else "w+"
     array = np.lib.format.open_memmap(path, mode, np.uint8, (count, *form.shape))
     problems: list[str] = []
+    workers = os.cpu_count() if form.area > _SMALL else 1
 
-    def decode(item: tuple[int, Picture]) -> str | None:
-        index, picture = item
+    def decode(first: int, pictures: Sequence[Picture]) -> list[str]:
         channels, *size = form.shape
-        try:
-            with picture.opened() as image:
-                array[index] = pixels_of(image, channels, (size[0], size[1]))
-        except (TritbenchError, OSError) as error:
-            return str(error)
-        return None
+        problems = []
+        for index, picture in enumerate(pictures, first):
+            try:
+                with picture.opened() as image:
+                    array[index] = pixels_of(image, channels, (size[0], size[1]))
+            except (TritbenchError, OSError) as error:
+                problems.append(str(error))
+        return problems
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool, _progress(label, count, start) as bar:
+    with ThreadPoolExecutor(workers) as pool, _progress(label, count, start) as bar:
         for first in range(start, count, CHUNK):
             last = min(first + CHUNK, count)
-            chunk = [(index, part.images[index]) for index in range(first, last)]
-            problems += filter(None, pool.map(decode, chunk))
+            starts = range(first, last, _TASK)
+            tasks = [[part.images[i] for i in range(s, min(s + _TASK, last))] for s in starts]
+            problems += chain.from_iterable(pool.map(decode, starts, tasks))
             bar.update(last - first)
             if not problems:
                 array.flush()
@@ -257,12 +274,8 @@ def _write_images(path: Path, part: Part, form: Form, done: dict[str, int], labe
 
 def _done(folder: Path, source: Source, form: Form) -> dict[str, Any]:
     """How many images of each array an interrupted run had decoded, of the same source and form."""
-    names = hashlib.sha256()
-    for part in (source.train, source.test):
-        if part is not None:
-            names.update(f"{part.images_in} {len(part.images)}".encode())
-            names.update(part.labels.tobytes())
-    key = f"{names.hexdigest()} {form}"
+    labels = hashlib.sha256(source.train.labels.tobytes()).hexdigest()
+    key = f"{form} {labels}"
     try:
         before = json.loads((folder / PROGRESS).read_text())
     except (OSError, ValueError):

@@ -46,7 +46,7 @@ def open_source(params: DataParams, seed: int, work: Path, program: str) -> Sour
         return embedded.read(seed)
     if params.dataset in published.PUBLISHED:
         return published.read(params, work, program)
-    return torchvision_sets.read(params, work, program, in_folder)
+    return torchvision_sets.read(params, work, program)
 
 
 def in_folder(folder: Path, params: DataParams) -> Source:

@@ -30,7 +30,12 @@ class _Files(Sequence[Picture]):
 
     def __getitem__(self, index: Any) -> Any:
         path = self.paths[index]
-        return Picture(path, partial(opened, Path(path), path))
+        try:
+            found = os.stat(path)
+        except OSError:  # a broken link: who opens it says so
+            return Picture(path, partial(opened, Path(path), path))
+        stamp = f"{found.st_size} {found.st_mtime_ns}"
+        return Picture(path, partial(opened, Path(path), path), stamp)
 
 
 def holds(folder: Path) -> bool:

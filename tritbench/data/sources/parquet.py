@@ -76,6 +76,8 @@ class _Pictures(Sequence[Picture]):
             for group in range(file.num_row_groups)
         ]
         self.ends = np.cumsum([rows for _, _, rows in self.groups])
+        counts = [file.metadata.num_rows for file in self.files]
+        self.starts = [sum(counts[:index]) for index in range(len(counts))]
         self.held: tuple[int, Any] = (-1, None)
 
     def __len__(self) -> int:
@@ -90,11 +92,8 @@ class _Pictures(Sequence[Picture]):
         row = index - (int(self.ends[at]) - rows)
         value = self.held[1][row].as_py()
         content = value.get("bytes") if isinstance(value, dict) else value
-        name = f"{self.paths[file]}: row {index - self._start(file)}"
-        return Picture(name, partial(opened, content or b"", name))
-
-    def _start(self, file: int) -> int:
-        return sum(rows for index, _, rows in self.groups if index < file)
+        name = f"{self.paths[file]}: row {index - self.starts[file]}"
+        return Picture(name, partial(opened, content or b"", name), f"{len(content or b'')}")
 
     def labels(self) -> Any:
         """int64 [n]; missing ones are -1."""

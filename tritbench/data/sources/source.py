@@ -25,10 +25,17 @@ class NoSource(TritbenchError):  # noqa: N818  - it says what is missing
 
 @dataclass(frozen=True)
 class Picture:
-    """One that is decoded when it is needed; `opened()` gives it, `name` begins its errors."""
+    """One that is decoded when it is needed.
+
+    Attributes:
+        name: begins the errors.
+        opened: gives it.
+        stamp: another one where the picture of this name is another.
+    """
 
     name: str
     opened: Callable[[], AbstractContextManager["Image"]]
+    stamp: str = ""
 
 
 @dataclass(frozen=True)

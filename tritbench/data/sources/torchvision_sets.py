@@ -5,7 +5,7 @@ import socket
 import sys
 import tarfile
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from tritbench.data.sources import parquet
 from tritbench.data.sources._torchvision import torchvision_datasets
 from tritbench.data.sources.idx_files import check_class_names
 from tritbench.data.sources.mirrors import PATIENCE
@@ -23,11 +24,19 @@ from tritbench.params import DataParams
 
 @dataclass(frozen=True)
 class TorchvisionSet:
-    """A class of torchvision, and the arguments that select its parts; None has no test part."""
+    """A class of torchvision, and the arguments that select its parts.
+
+    Attributes:
+        name: of the class.
+        train: arguments of the training part.
+        test: of the test part; None where there is none.
+        parquet: SHA-256 of the arrays that Hugging Face's files become, where they are known.
+    """
 
     name: str
     train: Mapping[str, Any] = field(default_factory=lambda: {"train": True})
     test: Mapping[str, Any] | None = field(default_factory=lambda: {"train": False})
+    parquet: Mapping[str, str] | None = None
 
 
 def _split(name: str, train: str = "train", test: str = "test") -> TorchvisionSet:
@@ -36,7 +45,15 @@ def _split(name: str, train: str = "train", test: str = "test") -> TorchvisionSe
 
 _BALANCED = {"split": "balanced"}  # 47 classes, letters that look alike made one
 SETS = {
-    "cifar10": TorchvisionSet("CIFAR10"),
+    "cifar10": TorchvisionSet(
+        "CIFAR10",
+        parquet={
+            "train-images.npy": "0fa1b6227380e5678b5773db0ee6aee26419576c9f395a5fdb49103e611fdd4c",
+            "train-labels.npy": "ee42eaa00ed902bcbac33362dec7c3ad7e0aa8903baab3e4240cb93922036fd0",
+            "test-images.npy": "48ee23a1b2b54fc34242a68fd559ce3f01049d972df472677f396fd92c20cd73",
+            "test-labels.npy": "f648d68f1f94adf242b5e24bfac0043b32f9f1eef134944d4b1b4ad7cb8d63d0",
+        },
+    ),
     "cifar100": TorchvisionSet("CIFAR100"),
     "country211": _split("Country211"),
     "dtd": _split("DTD"),
@@ -54,16 +71,13 @@ SETS = {
 _FAILURES = (OSError, RuntimeError, ValueError, tarfile.TarError, zipfile.BadZipFile, ImportError)
 
 
-def read(
-    params: DataParams, work: Path, program: str, in_folder: Callable[[Path, DataParams], Source]
-) -> Source:
+def read(params: DataParams, work: Path, program: str) -> Source:
     """A data set from the folder that NAME_DIR names in the environment, or downloaded.
 
     Args:
         params: which data set.
         work: an empty folder for what is downloaded.
         program: begins the lines on stderr.
-        in_folder: reads a folder that holds it in another form than torchvision's.
 
     Raises:
         NoSource: neither has it.
@@ -72,7 +86,7 @@ def read(
     variable = folder_variable(params.dataset)
     if local := os.environ.get(variable):
         try:
-            return _at_hand(Path(local), params, in_folder, variable)
+            return _at_hand(Path(local), params, variable)
         except (*_FAILURES, TritbenchError) as error:
             failures.append(f"{variable}: {_words(error)}")
             print(f"{program}: {params.dataset} from {failures[-1]}", file=sys.stderr)
@@ -89,14 +103,15 @@ def read(
     raise NoSource(f"{params.dataset}: no source has it ({'; '.join(failures)})")
 
 
-def _at_hand(
-    local: Path, params: DataParams, in_folder: Callable[[Path, DataParams], Source], name: str
-) -> Source:
+def _at_hand(local: Path, params: DataParams, name: str) -> Source:
+    """In torchvision's form, or in Hugging Face's where it is known what that becomes."""
     try:
         return _made(params.dataset, local, name, download=False)
-    except _FAILURES:
-        source = in_folder(local, params)
-    return Source(name, source.train, source.test, source.classes)
+    except _FAILURES as error:
+        if (known := SETS[params.dataset].parquet) is None or not parquet.holds(local):
+            raise TritbenchError(f"not in torchvision's form: {_words(error)}") from None
+        source = parquet.read(local, params)
+    return Source(name, source.train, source.test, source.classes, known)
 
 
 def _made(dataset: str, root: Path, name: str, *, download: bool) -> Source:
