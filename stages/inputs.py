@@ -8,18 +8,25 @@ from tritbench.files import write_atomic
 from tritbench.inputs import dataset_hashes, model_hashes
 from tritbench.measure.machine import fingerprint
 from tritbench.params import load_params
+from tritbench.precision import choose
 
 OUT = Path("inputs")
 
 
 def main() -> None:
-    """Write the hashes of the user's images and code, and the machine's fingerprint."""
+    """Write hashes of the user's images and code, the machine, and what it trains each network in.
+
+    The precision is here so that no training in bfloat16 is brought back where there is none.
+    """
     params = load_params()
     contents: dict[str, object] = {
         "dataset": dataset_hashes(params.data),
         "machine": fingerprint(),
     }
-    contents |= {f"model/{name}": model_hashes(params.model[name]) for name in params.models}
+    for name in params.models:
+        precision = choose(params.train.precision[name], params.train.device)
+        code = model_hashes(params.model[name])
+        contents[f"model/{name}"] = {"precision": precision, "files": code}
     for name, content in contents.items():
         write_atomic(OUT / f"{name}.json", json.dumps(content, indent=2) + "\n")
 

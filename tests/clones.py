@@ -1,5 +1,6 @@
 """The working tree as repositories of their own, with tiny parameters, and what runs in them."""
 
+import contextlib
 import os
 import re
 import shutil
@@ -7,7 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import networkx
+from dvc.repo import Repo
+from dvc.utils.hydra import apply_overrides
 from ruamel.yaml import YAML
+
+from tritbench.params import load_params
 
 ROOT = Path(__file__).parents[1]
 STAGES = ["download", "train_fp32", "quantize_ptq", "train_qat", "evaluate", "report"]
@@ -33,8 +39,33 @@ def dvc(folder, *arguments, check=True):
 
 
 def stages_run(output):
-    """The stages that DVC says it ran, with their model; without `inputs`, which always runs."""
-    return set(re.findall(r"Running stage '([\w@-]+)'", output)) - {"inputs"}
+    """The stages of dvc.yaml that DVC says it ran, with their model."""
+    return set(re.findall(r"Running stage '([\w@-]+)'", output))
+
+
+def reruns(folder, *changes):
+    """The stages of dvc.yaml that a change of parameters (`key=value`) in `folder` reruns.
+
+    As `dvc exp run -S` would: DVC writes the change, and says which stages it concerns; what
+    depends on these follows. In this process, with nothing run, it takes a tenth of the time.
+    """
+    params = folder / "params.yaml"
+    before = params.read_text()
+    try:
+        apply_overrides(params, list(changes))
+        load_params(params)
+        with contextlib.chdir(folder), Repo() as repo:
+            status = repo.status(targets=["dvc.yaml"])
+            graph = repo.index.graph.reverse()  # from a stage to those that depend on it
+            changed = [stage for stage in graph if stage.addressing in status]
+            return {
+                other.addressing
+                for stage in changed
+                for other in [stage, *networkx.descendants(graph, stage)]
+                if other.path_in_repo == "dvc.yaml"
+            }
+    finally:
+        params.write_text(before)
 
 
 def make_clone(folder, dataset, models=("linear", "mlp")):

@@ -16,7 +16,7 @@ QUICK = {"evaluate", "report", "table"}
 
 def stages():
     """Each stage with a script: its name, the script, and its dependencies."""
-    for name in ("dvc.yaml", "methods/dvc.yaml", "zoo/dvc.yaml"):
+    for name in ("inputs/dvc.yaml", "dvc.yaml", "methods/dvc.yaml", "zoo/dvc.yaml"):
         for stage, about in YAML(typ="safe").load(ROOT / name)["stages"].items():
             flag, *words = about["cmd"].removeprefix("python ").split()
             script = f"{words[0].replace('.', '/')}.py" if flag == "-m" else flag

@@ -1,6 +1,13 @@
-"""What `inputs` finds of a user's images and code."""
+"""What `inputs` finds of a user's images and code, and of the machine."""
+
+import json
+import platform
+import shutil
+import subprocess
+import sys
 
 import pytest
+from clones import ROOT
 from tiny import write_tiny_dataset
 
 from tritbench.files import sha256
@@ -64,3 +71,18 @@ def test_a_users_folder_is_known_by_the_hashes_of_its_files(tmp_path):
     assert dataset_hashes(params) != before
     assert dataset_hashes(params.model_copy(update={"dataset": "path:/nowhere"})) == {}
     assert dataset_hashes(params.model_copy(update={"dataset": "mnist"})) == {}
+
+
+def test_the_stage_names_the_precision_and_needs_no_pytorch(tmp_path):
+    """Held to AVX2 no processor multiplies bfloat16; PyTorch takes longer than all that is done."""
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    stage = str(ROOT / "stages/inputs.py")
+    script = f"import runpy, sys; runpy.run_path({stage!r}, run_name='__main__')"
+    check = "; assert not {'torch', 'scipy'} & set(sys.modules)"
+    environment = {"ATEN_CPU_CAPABILITY": "avx2", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", script + check]
+    subprocess.run(command, cwd=tmp_path, env=environment, check=True)
+    written = json.loads((tmp_path / "inputs/model/cnn.json").read_text())
+    assert written == {"precision": written["precision"], "files": {}}
+    if platform.machine() == "x86_64":
+        assert written["precision"] == "float32"

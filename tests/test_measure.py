@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from tritbench import processor
 from tritbench.errors import TritbenchError
 from tritbench.measure import machine
 from tritbench.measure.accuracy import (
@@ -215,7 +216,7 @@ def test_caches_governor_and_hypervisor_are_of_the_fingerprint(tmp_path, monkeyp
     cpuinfo = tmp_path / "cpuinfo"
     cpuinfo.write_text("model name : Some CPU\nflags : avx2 hypervisor\n\nmodel name : Other\n")
     monkeypatch.setattr(machine, "CPU0", tmp_path)
-    monkeypatch.setattr(machine, "CPUINFO", cpuinfo)
+    monkeypatch.setattr(processor, "CPUINFO", cpuinfo)
     found = fingerprint()
     assert found["caches"] == "L1 48K, L2 1024K"
     assert (found["governor"], found["virtual"]) == ("powersave", True)

@@ -12,18 +12,18 @@ from tritbench.precision import choose
 from tritbench.provenance import precision_of, provenance
 
 PARAMS = Path(__file__).parents[1] / "params.yaml"
-ZEN5 = {"avx512_f": True, "avx512_bf16": True}
-ZEN3 = {"avx2": True, "avx512_bf16": False, "amx_bf16": False}
+ZEN5 = {"avx512f", "avx512_bf16"}
+ZEN3 = {"avx2"}
+LIMITS = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")
 
 
 @pytest.fixture
-def processor(monkeypatch):
-    """Sets what the processor has, what ATen uses of it, and oneDNN's limit."""
+def pretend(monkeypatch):
+    """Sets what the processor has, and a variable that holds to less."""
 
-    def pretend(capabilities, aten, limit=None):
-        monkeypatch.setattr("torch.cpu.get_capabilities", lambda: capabilities)
-        monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: aten)
-        for name in ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"):
+    def pretend(features, limit=None):
+        monkeypatch.setattr("tritbench.precision.features", lambda: features)
+        for name in LIMITS:
             monkeypatch.delenv(name, raising=False)
         if limit is not None:
             monkeypatch.setenv(*limit)
@@ -32,35 +32,39 @@ def processor(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("capabilities", "aten", "limit", "expected"),
+    ("features", "limit", "expected"),
     [
-        (ZEN5, "AVX512", None, "bfloat16"),
-        ({"avx512_f": True, "amx_bf16": True}, "AVX512", None, "bfloat16"),
-        (ZEN5, "AVX512", ("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_BF16"), "bfloat16"),
-        (ZEN5, "AVX512", ("ONEDNN_MAX_CPU_ISA", "avx2"), "float32"),
-        (ZEN5, "AVX512", ("DNNL_MAX_CPU_ISA", "AVX512_CORE_VNNI"), "float32"),
-        (ZEN5, "AVX2", None, "float32"),
-        (ZEN3, "AVX2", None, "float32"),
-        ({"avx512_f": True}, "AVX512", None, "float32"),
-        ({"neon": True, "bf16": True}, "DEFAULT", None, "bfloat16"),
-        ({"neon": True, "bf16": False}, "DEFAULT", None, "float32"),
+        (ZEN5, None, "bfloat16"),
+        ({"avx512f", "amx_bf16"}, None, "bfloat16"),
+        (ZEN5, ("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_BF16"), "bfloat16"),
+        (ZEN5, ("ONEDNN_MAX_CPU_ISA", "avx2"), "float32"),
+        (ZEN5, ("DNNL_MAX_CPU_ISA", "AVX512_CORE_VNNI"), "float32"),
+        (ZEN5, ("ATEN_CPU_CAPABILITY", "avx512"), "bfloat16"),
+        (ZEN5, ("ATEN_CPU_CAPABILITY", "avx2"), "float32"),
+        (ZEN3, None, "float32"),
+        ({"avx512f"}, None, "float32"),
+        ({"asimd", "bf16"}, None, "bfloat16"),
+        ({"asimd"}, None, "float32"),
     ],
 )
-def test_auto_is_what_this_processor_multiplies(processor, capabilities, aten, limit, expected):
-    processor(capabilities, aten, limit)
+def test_auto_is_what_this_processor_multiplies(pretend, features, limit, expected):
+    pretend(features, limit)
     assert choose("auto", "cpu") == expected
 
 
-def test_on_cuda_the_gpu_decides(processor, monkeypatch):
-    processor(ZEN3, "AVX2")
+def test_on_cuda_the_gpu_decides(pretend, monkeypatch):
+    pretend(ZEN3)
+    assert choose("auto", "auto") == "float32"
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda including_emulation: True)
-    assert choose("auto", "cuda") == "bfloat16"
+    assert choose("auto", "cuda") == choose("auto", "auto") == "bfloat16"
+    assert choose("auto", "cpu") == "float32"
 
 
-def test_what_is_asked_for_is_taken_everywhere(processor):
-    processor(ZEN3, "AVX2")
+def test_what_is_asked_for_is_taken_everywhere(pretend):
+    pretend(ZEN3)
     assert choose("bfloat16", "cpu") == "bfloat16"
-    processor(ZEN5, "AVX512")
+    pretend(ZEN5)
     assert choose("float32", "cpu") == "float32"
 
 
@@ -76,3 +80,13 @@ def test_this_processor_trains_in_what_it_multiplies():
     """Under the variables of `make test`'s second run, as on a processor without bfloat16."""
     if torch.backends.cpu.get_cpu_capability() == "AVX2":
         assert choose("auto", "cpu") == "float32"
+
+
+@pytest.mark.isa
+def test_the_processor_is_what_pytorch_sees():
+    """PyTorch is not asked, since importing it takes longer than all else that runs each time."""
+    capabilities = torch.cpu.get_capabilities()
+    used = torch.backends.cpu.get_cpu_capability()
+    multiplied = any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16"))
+    expected = capabilities.get("bf16") or (multiplied and used == "AVX512")
+    assert (choose("auto", "cpu") == "bfloat16") == bool(expected)

@@ -60,7 +60,13 @@ def test_a_grid_becomes_named_points_that_run_only_what_they_need(here):
     assert len({point.name for point in points}) == 4
     assert points[0].name.startswith("some-threshold-0.3-")
     assert not points[0].params.evaluate.latency
-    stages = ["inputs", "download", "train_fp32@linear", "quantize_ptq@linear", "evaluate"]
+    stages = [
+        "inputs/dvc.yaml:inputs",
+        "download",
+        "train_fp32@linear",
+        "quantize_ptq@linear",
+        "evaluate",
+    ]
     assert points[0].stages == stages
     other = FILE.replace("[0.3, 0.9]", "[0.2, 0.3]")
     assert points[0].name in {point.name for point in read_sweep(write(here, other)).points}

@@ -7,9 +7,9 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from tritbench import processor
 from tritbench.runtime import engine_build
 
-CPUINFO = Path("/proc/cpuinfo")
 CPU0 = Path("/sys/devices/system/cpu/cpu0")
 # Variables with which PyTorch, oneDNN (and OpenVINO) and the engine use fewer instructions.
 LIMITS = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "TRITBENCH_ISA")
@@ -31,12 +31,9 @@ def fingerprint() -> dict[str, object]:
     Raises:
         TritbenchError: where the engine does not load, or is not built from the sources beside it.
     """
-    fields = _cpu_fields()
-    features = set((fields.get("flags") or fields.get("Features") or "").split())
-    if platform.machine() in ("arm64", "aarch64"):
-        features.add("asimd")  # every 64-bit Arm has it, also where /proc/cpuinfo is absent
+    features = processor.features()
     machine: dict[str, object] = {
-        "cpu": _cpu_name(fields),
+        "cpu": _cpu_name(processor.fields()),
         "cores": len(os.sched_getaffinity(0))
         if hasattr(os, "sched_getaffinity")
         else os.cpu_count(),
@@ -78,15 +75,6 @@ def _read(path: Path) -> str:
         return path.read_text().strip()
     except OSError:
         return ""
-
-
-def _cpu_fields() -> dict[str, str]:
-    """The first processor's entry in /proc/cpuinfo; empty where there is none."""
-    if not CPUINFO.exists():
-        return {}
-    first = CPUINFO.read_text().partition("\n\n")[0]
-    pairs = (line.partition(":") for line in first.splitlines())
-    return {key.strip(): value.strip() for key, _, value in pairs}
 
 
 def _cpu_name(fields: dict[str, str]) -> str:

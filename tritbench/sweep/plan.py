@@ -22,6 +22,7 @@ from tritbench.validation import describe
 
 Overrides = dict[str, Any]
 
+INPUTS = "inputs/dvc.yaml:inputs"  # the stage that others depend on, by its address
 MAX_POINTS = 10_000  # of a file (docs/scale.md)
 
 # Latency is never measured beside other work; `--time` measures the finalists.
@@ -114,7 +115,7 @@ class Training:
     @property
     def stages(self) -> list[str]:
         """The stages that bring it into DVC's cache."""
-        return ["inputs", "download", f"train_fp32@{self.model}"]
+        return [INPUTS, "download", f"train_fp32@{self.model}"]
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,7 @@ class Point:
         per_model = [
             f"{stage}@{model}" for model in self.params.models for stage in ("train_fp32", *wanted)
         ]
-        return ["inputs", "download", *per_model, "evaluate"]
+        return [INPUTS, "download", *per_model, "evaluate"]
 
 
 @dataclass(frozen=True)
