@@ -28,10 +28,9 @@ def main() -> None:
     start_bundling()  # needed last, and done beside the rest
     if results.machine.id != fingerprint()["id"]:
         print(f"report: latencies are of another machine, {results.machine.text}", file=sys.stderr)
-    predictions = BENCHMARKS / "predictions.npz"
     dataset = params.data.dataset
     data = params.data.folder
-    evidence = read_evidence(results, MODELS, data, predictions, SWEEPS, dataset)
+    evidence = read_evidence(results, MODELS, data, BENCHMARKS, SWEEPS, dataset)
     engine = results.engine or "not recorded"
     svgs = figures(results)
     outputs = {

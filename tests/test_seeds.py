@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from clones import ROOT
-from report_files import write_csv
+from report_files import DATASET, write_csv, write_inputs
 from ruamel.yaml import YAML
 from scipy.stats import ttest_1samp
 from tiny import write_tiny_dataset
@@ -15,7 +15,11 @@ from tritbench import data
 from tritbench.errors import TritbenchError
 from tritbench.measure.statistics import MARGIN, equivalence, holm, paired_t, t_interval
 from tritbench.params import load_params
-from tritbench.report.seeds import read_rows, summaries, summaries_markdown
+from tritbench.report.answer import figures
+from tritbench.report.documents import filled
+from tritbench.report.runs import read_results
+from tritbench.report.sections.results import seeds_section
+from tritbench.report.seeds import read_rows, read_summaries, summaries, summaries_markdown
 
 DIFFERENCES = [-0.31, -0.18, -0.22, -0.27, -0.17]
 
@@ -138,6 +142,29 @@ def test_the_committed_tables_follow_from_the_committed_rows(monkeypatch):
         pytest.skip("dvc repro methods/dvc.yaml has not been run here")
     for path, content in table.tables(raw, load_params()).items():
         assert path.read_text() == content, path
+
+
+def test_the_page_and_the_readme_show_the_fresh_seeds(tmp_path, monkeypatch):
+    """The page those of its data set and methods, in place of the run's one seed."""
+    write_inputs(tmp_path / "benchmarks", ("mlp",))
+    rows = seeds("control", "", [0.1] * 5) + seeds("ptq", "gptq", DIFFERENCES)
+    rows += seeds("qat", "lsq", [-0.05, 0.03, 0.01, -0.02, 0.04])
+    path = tmp_path / "benchmarks/methods_raw.csv"
+    write_csv(path, [row | {"dataset": DATASET} for row in rows])
+    results = read_results(tmp_path / "benchmarks", ["mlp"])
+    summaries = read_summaries(path, ["mlp"], DATASET)
+    first = figures(results, summaries)[0]
+    assert first.value == "−0.23 to +0.00 points"
+    assert first.meaning == "against FP32, means of 5 seeds; of 2: 1 worse, 1 level"
+    assert "means of" not in figures(results, read_summaries(path, ["mlp"], "another"))[0].meaning
+    assert "means of" not in figures(results, summaries[:2])[0].meaning
+    (table,) = seeds_section(summaries).blocks
+    assert [row[1] for row in table.rows][-1] == "QAT against FP32, trained on"
+    assert seeds_section([]) is None
+    monkeypatch.chdir(tmp_path)
+    page = filled("<!-- figures:seeds -->\n<!-- /figures -->", "README.md")
+    assert r"| mlp | QAT | 90.00% \[89.96, 90.05\] | +0.00 \[-0.04, +0.05\] | level |" in page
+    assert "trained on" not in page
 
 
 @pytest.fixture(scope="module")

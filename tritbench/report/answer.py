@@ -1,10 +1,12 @@
 """The top of the page: the answer in one sentence, three figures and a card for each model."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tritbench.measure.statistics import SIGNIFICANT
 from tritbench.report.runs import Results, Run
+from tritbench.report.seeds import Summary, of_runs
 from tritbench.report.summary import (
     MODE_NAMES,
     by_model_and_mode,
@@ -67,16 +69,25 @@ def span(values: Sequence[float], form: str = "{:.1f}") -> str:
     return f"{low} to {high}" if "+" in form else f"{low}–{high}"
 
 
-def figures(results: Results) -> list[Figure]:
-    """What ternary weights do to accuracy, size and speed, over all models and modes."""
+def figures(results: Results, seeds: Sequence[Summary] = ()) -> list[Figure]:
+    """What ternary weights do to accuracy, size and speed, over all models and modes.
+
+    Accuracy is that of fresh seeds where `seeds` have all of these networks.
+    """
     ternary = [run for run in results.runs if run.mode != "fp32"]
     if not ternary:
         return []
     once = {(run.model, run.mode): run for run in ternary}.values()
-    deltas = [points(run, results.runs) for run in once]
+    confirmed = of_runs(seeds, once)
+    if len(confirmed) == len(once):
+        deltas = [each.test_delta.mean for each in confirmed if each.test_delta]
+        meaning = _findings(confirmed)
+    else:
+        deltas = [points(run, results.runs) for run in once]
+        meaning = _significance(list(once))
     bits = [run.bits_per_weight for run in once if run.bits_per_weight is not None]
     found = [
-        Figure("Test accuracy", f"{span(deltas, '{:+.2f}')} points", _significance(list(once))),
+        Figure("Test accuracy", f"{span(deltas, '{:+.2f}')} points", meaning),
         Figure(
             "Size",
             f"{span([run.compression for run in once])}× smaller",
@@ -105,6 +116,13 @@ def _significance(runs: Sequence[Run]) -> str:
     count = sum(p < SIGNIFICANT for p in known)
     which = f"{count} of {len(known)} differences" if count else f"none of {len(known)} differences"
     return f"against FP32; {which} significant (McNemar, p < {SIGNIFICANT:.2g})"
+
+
+def _findings(confirmed: Sequence[Summary]) -> str:
+    """What the tests over seeds show of the differences to FP32."""
+    counts = Counter(each.finding for each in confirmed)
+    shown = ", ".join(f"{count} {finding}" for finding, count in counts.most_common())
+    return f"against FP32, means of {confirmed[0].seeds} seeds; of {len(confirmed)}: {shown}"
 
 
 def sentence(results: Results) -> str:

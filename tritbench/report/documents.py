@@ -11,6 +11,7 @@ from pathlib import Path
 
 from tritbench.errors import TritbenchError
 from tritbench.files import write_atomic
+from tritbench.report import seeds
 from tritbench.report.runs import Run, parse_runs, read_machine
 from tritbench.report.summary import (
     MODE_NAMES,
@@ -24,6 +25,7 @@ from tritbench.report.summary import (
 
 BENCHMARKS = Path("benchmarks")
 RUNS = BENCHMARKS / "quantization_runs.csv"
+SEEDS = BENCHMARKS / "methods_raw.csv"
 KERNELS = BENCHMARKS / "kernels.csv"
 BLOCK = re.compile(r"(<!-- figures:(\S+) -->\n).*?(<!-- /figures -->)", re.DOTALL)
 # What the first columns of README's table are called in the whole one, beside the first latency.
@@ -87,6 +89,13 @@ def results() -> str:
     cores = f"{machine.cpu}, {machine.isa}"
     about = f"{run.dataset}, seed {run.seed}; {threads} of {cores}; {run.timestamp[:10]}."
     return "\n".join([*table, "", escape_markdown(about)])
+
+
+def over_seeds() -> str:
+    """The default methods on fresh seeds: means, intervals and what they show."""
+    found = seeds.summaries(seeds.read_rows(SEEDS), "confirmation")
+    lines = markdown_table(*seeds.brief_table(found))
+    return "\n".join([*lines, "", seeds.explanation(found)])
 
 
 def summary() -> str:
@@ -186,6 +195,7 @@ def _micro(seconds: str) -> str:
 
 FIGURES: dict[str, tuple[Path, Callable[[], str]]] = {
     "results": (RUNS, results),
+    "seeds": (SEEDS, over_seeds),
     "summary": (BENCHMARKS / "summary.md", summary),
     "sizes": (RUNS, sizes),
     "kernels": (KERNELS, kernels),

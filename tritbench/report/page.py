@@ -20,6 +20,7 @@ from tritbench.report.pictures import css_color
 from tritbench.report.runs import Results
 from tritbench.report.sections import classes, costs, networks, results, sweeps, training
 from tritbench.report.sections.method import method
+from tritbench.report.seeds import Summary, read_summaries
 from tritbench.report.sweeps import SweepResult, read_sweep_csv
 from tritbench.report.vega import vega_script
 
@@ -44,6 +45,7 @@ class Evidence:
         dataset: as params.yaml names it.
         hashes: file and digest.
         sweeps: on this data set, by name.
+        seeds: what methods give over several seeds, on this data set.
     """
 
     networks: Networks
@@ -53,10 +55,11 @@ class Evidence:
     dataset: str
     hashes: list[tuple[str, str]]
     sweeps: Mapping[str, SweepResult]
+    seeds: Sequence[Summary]
 
 
 def read_evidence(
-    results: Results, models: Path, data: Path, predictions: Path, sweeps: Path, dataset: str
+    results: Results, models: Path, data: Path, benchmarks: Path, sweeps: Path, dataset: str
 ) -> Evidence:
     """Read the artifacts, the test images and the predictions that `results` are of.
 
@@ -64,7 +67,7 @@ def read_evidence(
         results: as `read_results` returns them.
         models: folder of the artifacts.
         data: folder of the data set.
-        predictions: `predictions.npz`.
+        benchmarks: folder of `predictions.npz`, and of `methods_raw.csv` where it is there.
         sweeps: folder of what `tritbench sweep` wrote.
         dataset: as params.yaml names it.
 
@@ -83,7 +86,7 @@ def read_evidence(
     swept = {path.stem: read_sweep_csv(path) for path in sorted(sweeps.glob("*.csv"))}
     return Evidence(
         examine(models, results.models, list(dict.fromkeys(mode for _, mode in ternary))),
-        read_flips(predictions, ternary),
+        read_flips(benchmarks / "predictions.npz", ternary),
         np.load(data / TEST_IMAGES, "r", allow_pickle=False),
         about.classes,
         dataset,
@@ -93,6 +96,7 @@ def read_evidence(
             for name, sweep in swept.items()
             if sweep.rows and sweep.rows[0]["dataset"] == results.runs[0].dataset
         },
+        read_summaries(benchmarks / "methods_raw.csv", results.models, results.runs[0].dataset),
     )
 
 
@@ -114,6 +118,7 @@ def page_html(found: Results, evidence: Evidence, title: str) -> str:
         costs.trade_off_section(found),
         costs.speed_section(found),
         results.results_section(found),
+        results.seeds_section(evidence.seeds),
         results.peers_section(found),
         classes.confusion_section(found),
         networks.flips_section(evidence.flips, evidence.images, evidence.classes),
@@ -130,7 +135,7 @@ def page_html(found: Results, evidence: Evidence, title: str) -> str:
         run=found.runs[0],
         machine=found.machine,
         sentence=answer.sentence(found),
-        figures=answer.figures(found),
+        figures=answer.figures(found, evidence.seeds),
         cards=answer.cards(found),
         sections=shown,
         charts=_charts(shown),

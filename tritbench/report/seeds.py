@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
 
@@ -25,6 +25,7 @@ from tritbench.measure.statistics import (
     paired_t,
     t_interval,
 )
+from tritbench.report.runs import Run
 from tritbench.report.summary import NOTHING, markdown_table
 from tritbench.report.table import csv_rows, read_text
 from tritbench.validation import describe
@@ -201,6 +202,31 @@ def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
 
 
+def read_summaries(path: Path, models: Sequence[str], dataset: str) -> list[Summary]:
+    """What methods_raw.csv says of `models` on `dataset`, both phases; none where it is not there.
+
+    Raises:
+        TritbenchError: naming the file, line, column and value that is wrong.
+    """
+    if not path.is_file():
+        return []
+    rows = read_rows(path)
+    rows = [row for name in models for row in rows if (row.model, row.dataset) == (name, dataset)]
+    return [each for phase in get_args(Phase) for each in summaries(rows, phase)]
+
+
+def of_runs(found: Sequence[Summary], runs: Iterable[Run]) -> list[Summary]:
+    """The summaries of fresh seeds, against FP32, of what `runs` are of: the same methods."""
+    made = {(run.model, run.mode, run.method) for run in runs}
+    return [
+        each
+        for each in found
+        if each.phase == "confirmation"
+        and each.against == "fp32"
+        and (each.model, each.mode, each.method) in made
+    ]
+
+
 def summaries_csv(found: Iterable[Summary], defaults: Sequence[tuple[str, str]]) -> str:
     """The summaries as CSV; `defaults` are the modes and methods of params.yaml."""
     lines = []
@@ -269,6 +295,23 @@ def explanation(found: Sequence[Summary]) -> str:
         f"{MARGIN} points or more, a margin fixed beforehand; both by Holm for {compared} "
         f"comparisons, and below {SIGNIFICANT:.2g} they make the finding."
     )
+
+
+def brief_table(found: Sequence[Summary]) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of what was confirmed, FP32, PTQ and QAT alone, for a first look."""
+    header = ["model", "mode", "test accuracy [95% interval]", "Δ to FP32 (points)", "finding"]
+    rows = [
+        [
+            each.model,
+            MODES[each.mode],
+            _between(each.test_accuracy, ".2f", "%"),
+            NOTHING if each.test_delta is None else _between(each.test_delta, "+.2f"),
+            each.finding,
+        ]
+        for each in found
+        if each.mode != "control" and each.against != "control"
+    ]
+    return header, rows
 
 
 def named(each: Summary) -> str:

@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 
+from tritbench.report import seeds
 from tritbench.report.answer import minus
 from tritbench.report.blocks import Section, Table
 from tritbench.report.chart_data import between
 from tritbench.report.extras import Peer
 from tritbench.report.runs import Results, Run
+from tritbench.report.seeds import Summary
 from tritbench.report.summary import (
     MODE_NAMES,
     NOTHING,
@@ -97,6 +99,22 @@ def _latency(results: Results) -> Table | None:
     }
     rows = [[run.model, MODE_NAMES[run.mode], str(run.batch_size)] for run in timed]
     return _filled("Latency of a batch", ["model", "mode", "batch"], columns, rows)
+
+
+def seeds_section(found: Sequence[Summary]) -> Section | None:
+    """Means over seeds with intervals and tests, where methods_raw.csv says them."""
+    blocks = []
+    for caption, phase in (
+        ("The defaults on fresh seeds", "confirmation"),
+        ("Every method, on the seeds that chose the defaults", "selection"),
+    ):
+        if here := [each for each in found if each.phase == phase]:
+            header, rows = seeds.summaries_table(here, [])
+            blocks.append(Table(caption, header, [[minus(c) for c in row] for row in rows], 3))
+    if not blocks:
+        return None
+    lead = seeds.explanation([each for each in found if each.phase == "confirmation"] or found)
+    return Section("seeds", "Over seeds", lead, blocks)
 
 
 def peers_section(results: Results) -> Section | None:
