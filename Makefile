@@ -1,4 +1,4 @@
-# Two commands: `make benchmark` and `make test`. Both make .venv first where it is missing.
+# `make benchmark`, and `make test` (or `make check`, its fast part). They make .venv where it is missing.
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
@@ -7,10 +7,14 @@ NATIVE := $(wildcard tritbench/runtime/native/*)
 CPP := $(NATIVE) $(wildcard tests/native/*)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: benchmark test build wheel lint format kernels sanitize soak clean
+.PHONY: benchmark check test build wheel lint format kernels sanitize soak clean
 
 benchmark: $(ENGINE)
 	@tritbench run
+
+# What to run while working: under a minute on two cores.
+check: lint
+	@pytest -n auto --dist worksteal -m 'not slow'
 
 # Where there is AVX-512, what depends on instructions runs as on a processor with AVX2 as well.
 AVX2 := ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 TRITBENCH_ISA=avx2

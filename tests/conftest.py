@@ -1,6 +1,25 @@
 """Property tests draw the same examples at every run, and no test depends on the clock."""
 
+
+import pytest
 from hypothesis import settings
 
 settings.register_profile("tritbench", deadline=None, derandomize=True)
 settings.load_profile("tritbench")
+
+# Files whose tests run pipelines, train, compile or start many processes: `make check` leaves them
+# to `make test`.
+SLOW = {
+    *("test_augment", "test_avxvnni", "test_build", "test_docs", "test_engine_memory"),
+    *("test_graph_files", "test_graph_ptq", "test_kernels"),
+    *("test_page", "test_parallel", "test_peers", "test_pipeline", "test_ptq", "test_qat"),
+    *("test_seeds", "test_snippets", "test_sources", "test_sweep", "test_sweep_ray"),
+    *("test_wheel", "test_zoo"),
+}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests of slow files."""
+    for item in items:
+        if item.path.stem in SLOW:
+            item.add_marker("slow")
