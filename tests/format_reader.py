@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+from format_operations import OPERATIONS
 
 
 def logits(data, images):
@@ -12,8 +13,13 @@ def logits(data, images):
     arrays = {}
     for name, entry in header.items():
         begin, stop = entry["data_offsets"]
-        dtype = {"F32": "<f4", "F16": "<f2", "U8": "u1"}[entry["dtype"]]
+        kinds = {"F32": "<f4", "F16": "<f2", "U8": "u1", "I8": "i1", "I64": "<i8"}
+        dtype = kinds[entry["dtype"]]
         arrays[name] = np.frombuffer(data[end + begin : end + stop], dtype).reshape(entry["shape"])
+    return (run_layers if about["format_version"] == 1 else run_graph)(about, arrays, images)
+
+
+def run_layers(about, arrays, images):
     x = (images / 255 - about["input"]["mean"]) / about["input"]["std"]
     for i, layer in enumerate(about["layers"]):
         packed, scale, bias = (arrays.get(f"layers.{i}.{k}") for k in ("trits", "scale", "bias"))
@@ -41,6 +47,38 @@ def logits(data, images):
         else:
             x = x.max((4, 5)) if layer["type"] == "maxpool2d" else x.mean((4, 5))
     return x
+
+
+def run_graph(about, arrays, batch):
+    ((name, _),) = about["inputs"].items()
+    if "mean" in about:
+        wide = (-1, *[1] * (batch.ndim - 2))
+        mean, std = (np.reshape(about[key], wide) for key in ("mean", "std"))
+        batch = (batch / 255 - mean) / std
+    values = arrays | {name: batch}
+    for name, entry in about["weights"].items():
+        shape = [size for size in entry if isinstance(size, int)]
+        columns = int(np.prod(shape[1:]))
+        scale = arrays[f"{name}.scale"]
+        if f"{name}.int8" in arrays:
+            w = arrays[f"{name}.int8"] * scale
+        else:
+            group_size = entry[-1]["group_size"] if entry != shape else columns
+            groups = np.arange(columns) // group_size
+            w = unpack(about["codec"], arrays[f"{name}.trits"], shape[0], columns)
+            negative = arrays.get(f"{name}.negative_scale", scale)
+            w = w * np.where(w < 0, negative[:, groups], scale[:, groups])
+        values[name] = w.reshape(shape)
+    for number, (op, *rest) in enumerate(about["nodes"]):
+        attributes = rest.pop() if rest and isinstance(rest[-1], dict) else {}
+        inputs = [None if key is None else values[key] for key in rest]
+        if op == "reshape":
+            shape = [-size * len(batch) if size < 0 else size for size in attributes["shape"]]
+            values[number] = inputs[0].reshape(shape)
+        else:
+            missing = [None] * ({"conv2d": 3, "layer_norm": 3}.get(op, 0) - len(inputs))
+            values[number] = OPERATIONS[op](*inputs, *missing, **attributes)
+    return values[number]
 
 
 def unpack(codec, packed, rows, columns):

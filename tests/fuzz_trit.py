@@ -10,29 +10,37 @@ import functools
 import json
 import resource
 import time
+from pathlib import Path
 
 import numpy as np
-from networks import CLASSES, quantized, spec
+from graph_networks import networks
+from ternary_files import ternary_file
 
 from tritbench.errors import TritbenchError
-from tritbench.packing import read_trit, trit_bytes
-from tritbench.packing.codecs import CODECS
+from tritbench.models import InputSpec
+from tritbench.packing import read_trit
 
+RGB = InputSpec((3, 8, 8), (0.4, 0.5, 0.6), (0.2, 0.25, 0.3))
 SLOW = 1.0  # seconds for one file that count as a hang
 _EDGES = [0, 1, 2, 3, 127, 128, 242, 243, 255]
 _NUMBERS = [b"0", b"-1", b"1", b"7", b"255", b"65536", b"16777216", b"4294967296", b"1e9", b"null"]
+_NUMBERS += [b"9" * 400]
 _TOKENS = [b"{", b"}", b"[", b"]", b'"', b",", b":", b"NaN", b"true", b"\\u0000", b"[[[[", b"\xff"]
 
 
 @functools.cache
 def seeds() -> tuple[bytes, ...]:
-    """Small good files, one of each codec; with groups and float16 among them."""
-    files = []
-    for codec, granularity in zip(CODECS, ("group:5", "channel", "tensor", "channel"), strict=True):
-        network = quantized("odd", granularity)
-        half = {"layers.1.scale"}
-        files.append(trit_bytes(network, spec(), CLASSES, {"seed": 0}, codec, half))
-    return tuple(files)
+    """Small good files of both versions, each codec among them, groups, float16 and int8."""
+    folder = Path(__file__).parent / "fixtures/v1"
+    first = ("mlp-2bit-groups", "cnn-entropy-tensor", "odd-t81", "odd-two-sided")
+    made = networks()
+    second = (
+        ternary_file(*made["residual"], RGB, "channel", "base3", half=["conv.bias"]),
+        ternary_file(*made["residual"], None, "group:5", "2bit", int8=["head.weight"]),
+        ternary_file(*made["tokens"], None, "tensor", "entropy"),
+        ternary_file(*made["moves"], None, "channel", "t81", sides=2),
+    )
+    return (*((folder / f"{name}.trit").read_bytes() for name in first), *second)
 
 
 def mutate(data: bytes, random: np.random.Generator) -> bytes:

@@ -217,7 +217,7 @@ def _node(entry: Any, earlier: list[Node], named: set[str]) -> Node:
             raise TritbenchError(f"{where}: {part!r:.80}, expected inputs, then attributes")
         elif isinstance(part, int):
             if not 0 <= part < len(earlier):
-                raise TritbenchError(f"{where}: input {part:.0f} is no earlier node")
+                raise TritbenchError(f"{where}: input {part!r:.80} is no earlier node")
             inputs.append(earlier[part].name)
         elif part is not None and part not in named:
             raise TritbenchError(f"{where}: input {part!r:.80} is no input and no parameter")

@@ -12,7 +12,7 @@ from tritbench.errors import TritbenchError
 from tritbench.files import read_bytes
 from tritbench.packing.container import parse_json, read_container
 from tritbench.packing.graph_file import read_graph
-from tritbench.packing.network import Network, Normalization
+from tritbench.packing.network import Network, Normalization, check_classes
 from tritbench.packing.schema import (
     FORMAT_VERSION,
     KEY,
@@ -58,10 +58,7 @@ def read_trit(data: bytes, name: str) -> Network:
 
 def _normalization(content: dict[str, Any], packed: PackedGraph) -> Normalization | None:
     """Checked against the graph, as the classes are."""
-    outputs = packed.graph.shapes()[packed.graph.output][-1]
-    if len(content["classes"]) != outputs:
-        found = len(content["classes"])
-        raise TritbenchError(f"{found} classes, expected {outputs}, the network's outputs")
+    check_classes(packed.graph, content["classes"])
     if "mean" not in content:
         return None
     normalization = Normalization(tuple(content["mean"]), tuple(content["std"]))

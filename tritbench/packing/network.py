@@ -1,5 +1,6 @@
 """A packed network as plain data: what a .trit file holds and what inference executes."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -47,6 +48,20 @@ class Normalization:
                 f"normalization of {len(self.mean)} and {len(self.std)} channels, expected "
                 f"{channels}, those of the input {name}"
             )
+
+
+def check_classes(graph: Graph, classes: Sequence[str]) -> None:
+    """Refuse a graph that does not give a logit for each class.
+
+    Raises:
+        TritbenchError: naming what it gives.
+    """
+    given = graph.shapes()[graph.output]
+    if given != (-1, len(classes)):
+        sizes = ", ".join("n" if size == -1 else str(size) for size in given)
+        raise TritbenchError(
+            f"the network gives [{sizes}], expected [n, {len(classes)}], a logit for each class"
+        )
 
 
 @dataclass(frozen=True)

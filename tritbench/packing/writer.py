@@ -13,7 +13,7 @@ from tritbench.files import write_atomic
 from tritbench.packing.codecs import CODECS
 from tritbench.packing.container import Arrays, write_container
 from tritbench.packing.graph_file import graph_arrays, pack_graph, ternary_arrays
-from tritbench.packing.network import Normalization
+from tritbench.packing.network import Normalization, check_classes
 from tritbench.packing.schema import FORMAT_VERSION, GRAPH_VERSION, KEY
 from tritbench.packing.weights import PackedGraph
 from tritbench.shapes import InputSpec, Layer, check_chain, row_length
@@ -98,12 +98,7 @@ def graph_trit_bytes(
         TritbenchError: naming an array with a value that is not finite, or what the network gives
             instead of a logit for each class.
     """
-    given = packed.graph.shapes()[packed.graph.output]
-    if given != (-1, len(classes)):
-        sizes = ", ".join("n" if size < 0 else str(size) for size in given)
-        raise TritbenchError(
-            f"the network gives [{sizes}], expected [n, {len(classes)}], a logit for each class"
-        )
+    check_classes(packed.graph, classes)
     arrays, described = graph_arrays(packed, codec, half)
     about: dict[str, Any] = {"format_version": GRAPH_VERSION, "codec": codec, **described}
     if normalization is not None:
