@@ -32,18 +32,12 @@ def _polynomial(x: Floats, *coefficients: float) -> Floats:
     return y
 
 
-def _power_of_two(exponent: NDArray[np.int32]) -> Floats:
-    return ((exponent + np.int32(127)) << 23).view(f32)
-
-
 def exp(x: Floats) -> Floats:
     """Cephes' polynomial; what would be denormal is 0."""
     least, greatest = f32(-87.33654), f32(88.72283)
     bounded = clamp(x, float(least), float(greatest))
-    rounded = np.ascontiguousarray(bounded * f32(1.44269504) + f32(12582912))
-    n = rounded.view(np.int32) - np.int32(0x4B400000)
-    whole = rounded - f32(12582912)
-    r = bounded - whole * f32(0.693359375) - whole * f32(-2.12194440e-4)
+    n = np.rint(bounded * f32(1.44269504))
+    r = bounded - n * f32(0.693359375) - n * f32(-2.12194440e-4)
     p = _polynomial(
         r,
         1.9875691500e-4,
@@ -54,8 +48,7 @@ def exp(x: Floats) -> Floats:
         5.0000001201e-1,
     )
     y = p * (r * r) + r + f32(1)
-    half = n >> 1
-    y = y * _power_of_two(half) * _power_of_two(n - half)
+    y = np.ldexp(y, np.where(np.isnan(n), 0, n).astype(np.int32))
     return np.where(x < least, f32(0), np.where(x > greatest, f32(np.inf), y))
 
 

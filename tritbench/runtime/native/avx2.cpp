@@ -87,11 +87,10 @@ struct Avx2Bytes : Ymm {
         return {split(weights.low), split(weights.high)};
     }
     static Quads quads(const uint8_t* a, const uint8_t* b, const uint8_t* c, const uint8_t* d) {
-        const __m256i even = pairs(a, c), odd = pairs(b, d);
-        return {{_mm256_cvtepu8_epi16(_mm256_castsi256_si128(even)),
-                 _mm256_cvtepu8_epi16(_mm256_castsi256_si128(odd))},
-                {_mm256_cvtepu8_epi16(_mm256_extracti128_si256(even, 1)),
-                 _mm256_cvtepu8_epi16(_mm256_extracti128_si256(odd, 1))}};
+        return {{_mm256_cvtepu8_epi16(_mm_unpacklo_epi8(line(a), line(c))),
+                 _mm256_cvtepu8_epi16(_mm_unpacklo_epi8(line(b), line(d)))},
+                {_mm256_cvtepu8_epi16(_mm_unpackhi_epi8(line(a), line(c))),
+                 _mm256_cvtepu8_epi16(_mm_unpackhi_epi8(line(b), line(d)))}};
     }
     static Accumulator dot(Accumulator sums, Quads x, Taps taps) {
         return {dot_half(sums.low, x.low, taps.low), dot_half(sums.high, x.high, taps.high)};
@@ -102,8 +101,11 @@ struct Avx2Bytes : Ymm {
         return {_mm256_srai_epi16(_mm256_slli_epi16(bytes, 8), 8), _mm256_srai_epi16(bytes, 8)};
     }
     static __m256i dot_half(__m256i sums, Pairs x, Pairs weights) {
-        return _mm256_add_epi32(_mm256_add_epi32(sums, _mm256_madd_epi16(x.even, weights.even)),
-                                _mm256_madd_epi16(x.odd, weights.odd));
+        sums = _mm256_add_epi32(sums, _mm256_madd_epi16(x.even, weights.even));
+        asm("" : "+x"(sums));  // as in Avx2
+        sums = _mm256_add_epi32(sums, _mm256_madd_epi16(x.odd, weights.odd));
+        asm("" : "+x"(sums));
+        return sums;
     }
 };
 

@@ -21,7 +21,18 @@
 
 namespace tritbench {
 constexpr int WIDTH = 16;
+namespace {
+
+inline __m512 read_part(const float* from, int count, float rest) {
+    const auto mask = static_cast<__mmask16>((1 << count) - 1);
+    return _mm512_mask_loadu_ps(_mm512_set1_ps(rest), mask, from);
 }
+inline void write_part(float* to, int count, __m512 values) {
+    _mm512_mask_storeu_ps(to, static_cast<__mmask16>((1 << count) - 1), values);
+}
+
+}  // namespace
+}  // namespace tritbench
 
 #include "tile.h"
 
@@ -74,7 +85,9 @@ struct Avx512VnniBytes : Avx512Vnni {
 
   private:
     static Ints line(const uint8_t* from) {
-        return __builtin_convertvector(read<Levels>(from), Ints);
+        const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from));
+        // With a mask, or GCC warns of the header's own undefined operand.
+        return reinterpret_cast<Ints>(_mm512_maskz_cvtepu8_epi32(0xFFFF, bytes));
     }
 };
 

@@ -31,10 +31,14 @@ struct AvxVnniBytes : AvxVnni {
 
     static Taps taps(const void* from) { return load(from); }
     static Bytes quads(const uint8_t* a, const uint8_t* b, const uint8_t* c, const uint8_t* d) {
-        const __m256i ab = pairs(a, b), cd = pairs(c, d);
-        const __m256i low = _mm256_unpacklo_epi16(ab, cd), high = _mm256_unpackhi_epi16(ab, cd);
-        return {_mm256_permute2x128_si256(low, high, 0x20),
-                _mm256_permute2x128_si256(low, high, 0x31)};
+        const __m128i low_ab = _mm_unpacklo_epi8(line(a), line(b));
+        const __m128i low_cd = _mm_unpacklo_epi8(line(c), line(d));
+        const __m128i high_ab = _mm_unpackhi_epi8(line(a), line(b));
+        const __m128i high_cd = _mm_unpackhi_epi8(line(c), line(d));
+        return {_mm256_set_m128i(_mm_unpackhi_epi16(low_ab, low_cd),
+                                 _mm_unpacklo_epi16(low_ab, low_cd)),
+                _mm256_set_m128i(_mm_unpackhi_epi16(high_ab, high_cd),
+                                 _mm_unpacklo_epi16(high_ab, high_cd))};
     }
     using AvxVnni::dot;
     static Accumulator dot(Accumulator sums, Bytes x, Taps taps) {

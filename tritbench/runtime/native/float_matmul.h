@@ -12,8 +12,8 @@ constexpr int FLOAT_ROWS = WIDTH == 16 ? 6 : WIDTH == 8 ? 6 : 4;
 constexpr int FLOAT_PANELS = WIDTH == 16 ? 4 : 1;
 
 template <int R, int P>
-inline void float_tile(const FloatPanels& w, int64_t panel_size, int64_t panel, const float* data,
-                       int64_t step, float* out, int64_t stride) {
+inline void matmul_tile(const FloatPanels& w, int64_t panel_size, int64_t panel, const float* data,
+                        int64_t step, float* out, int64_t stride) {
     constexpr int N = P * PARTS;
     Floats sums[R][N] = {};
     const float* weights = w.weights + panel * panel_size;
@@ -30,12 +30,13 @@ inline void float_tile(const FloatPanels& w, int64_t panel_size, int64_t panel, 
                 sums[k / N][k % N] += all(rows[k / N][i]) * weight[k % N];
         }
     }
+    const Floats low = all(w.low), high = all(w.high);
 #pragma GCC unroll 64
     for (int k = 0; k < R * N; ++k) {
         const int64_t lane = panel * LANES + k % N * WIDTH;
         Floats y = sums[k / N][k % N];
         if (w.bias) y += read<Floats>(w.bias + lane);
-        write_some(out + k / N * stride + lane, w.outputs - lane, clamp(y, w.low, w.high));
+        write_some(out + k / N * stride + lane, w.outputs - lane, clamp(y, low, high));
     }
 }
 
@@ -43,7 +44,7 @@ template <int R, int P>
 inline void float_rows(const FloatPanels& w, int64_t panel_size, int64_t panel, const float* data,
                        int64_t step, int64_t count, float* out, int64_t stride) {
     for (; count >= R; count -= R, data += R * step, out += R * stride)
-        float_tile<R, P>(w, panel_size, panel, data, step, out, stride);
+        matmul_tile<R, P>(w, panel_size, panel, data, step, out, stride);
     if constexpr (R > 1)
         if (count > 0) float_rows<R / 2, P>(w, panel_size, panel, data, step, count, out, stride);
 }

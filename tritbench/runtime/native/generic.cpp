@@ -8,7 +8,19 @@
 
 namespace tritbench {
 constexpr int WIDTH = 4;
+namespace {
+
+using Four = float __attribute__((vector_size(16)));
+inline Four read_part(const float* from, int count, float rest) {
+    return Four{count > 0 ? from[0] : rest, count > 1 ? from[1] : rest, count > 2 ? from[2] : rest,
+                rest};
 }
+inline void write_part(float* to, int count, Four values) {
+    for (int i = 0; i < count; ++i) to[i] = values[i];
+}
+
+}  // namespace
+}  // namespace tritbench
 
 #include "tile.h"
 

@@ -1,5 +1,6 @@
 // The kernels, written once over an `Isa` and compiled for each instruction set. An Isa has
-//   WIDTH (outside it, before this header)   floats in a register
+//   WIDTH      floats in a register; outside it, before this header, as are
+//   read_part, write_part   fewer floats than WIDTH, with others behind them
 //   Bytes      64 bytes: four for each of the 16 outputs
 //   Accumulator    16 int32, or 32 int16 that `widen` adds to 16 int32
 //   BLOCKS     how many an accumulator can take before it must be widened; 0 where it need not be

@@ -10,12 +10,18 @@
 namespace tritbench {
 namespace {
 
-inline Floats all(float value) { return Floats{} + value; }
+using Bits = uint32_t __attribute__((vector_size(4 * WIDTH)));
 
-inline Floats clamp(Floats v, float low, float high) {  // NaN stays
-    v = v < low ? all(low) : v;
-    return v > high ? all(high) : v;
+#define ALWAYS_INLINE __attribute__((always_inline)) inline
+
+inline Floats all(float value) { return value - Floats{}; }  // x + 0 is not always x
+
+inline Floats clamp(Floats v, Floats low, Floats high) {  // NaN stays
+    v = low > v ? low : v;
+    return high < v ? high : v;
 }
+
+inline Floats clamp(Floats v, float low, float high) { return clamp(v, all(low), all(high)); }
 
 inline Floats absolute(Floats v) {
     return reinterpret_cast<Floats>(reinterpret_cast<Ints>(v) & 0x7FFFFFFF);
@@ -36,32 +42,26 @@ inline Floats polynomial(Floats x, const float (&coefficients)[N]) {
     return y;
 }
 
-inline Floats power_of_two(Ints exponent) {
-    return reinterpret_cast<Floats>((exponent + 127) << 23);
-}
-
-// What would be denormal is 0.
-inline Floats exponential(Floats x) {
+// What would be denormal is 0. The values selected last may be any where they are not.
+ALWAYS_INLINE Floats exponential(Floats x) {
     constexpr float LEAST = -87.33654F, GREATEST = 88.72283F;  // logarithms of 2^-126 and 2^128
-    constexpr float ROUND = 12582912.0F;                       // 1.5 × 2^23
+    constexpr float ROUND = 12582912.0F;  // 1.5 × 2^23: an integer added to it is in the low bits
     constexpr float COEFFICIENTS[] = {1.9875691500e-4F, 1.3981999507e-3F, 8.3334519073e-3F,
                                       4.1665795894e-2F, 1.6666665459e-1F, 5.0000001201e-1F};
-    const Floats bounded = clamp(x, LEAST, GREATEST);
-    const Floats rounded = bounded * 1.44269504F + ROUND;
-    const Ints n = reinterpret_cast<Ints>(rounded) - 0x4B400000;
-    const Floats whole = rounded - ROUND;
-    const Floats r = bounded - whole * 0.693359375F - whole * -2.12194440e-4F;
+    const Floats rounded = x * 1.44269504F + ROUND;
+    const Floats n = rounded - ROUND;
+    const Floats r = x - n * 0.693359375F - n * -2.12194440e-4F;
     const Floats y = polynomial(r, COEFFICIENTS) * (r * r) + r + 1.0F;
-    const Ints half = n >> 1;
-    const Floats result = y * power_of_two(half) * power_of_two(n - half);
-    return x < LEAST ? Floats{} : x > GREATEST ? all(__builtin_inff()) : result;
+    const auto scaled = reinterpret_cast<Floats>(reinterpret_cast<Bits>(y) +
+                                                 (reinterpret_cast<Bits>(rounded) << 23));
+    return x < LEAST ? Floats{} : x <= GREATEST ? scaled : x + __builtin_inff();
 }
 
-inline Floats sigmoid(Floats x) { return 1.0F / (exponential(-x) + 1.0F); }
+ALWAYS_INLINE Floats sigmoid(Floats x) { return 1.0F / (exponential(-x) + 1.0F); }
 
-inline Floats silu(Floats x) { return x / (exponential(-x) + 1.0F); }
+ALWAYS_INLINE Floats silu(Floats x) { return x / (exponential(-x) + 1.0F); }
 
-inline Floats hyperbolic_tangent(Floats x) {
+ALWAYS_INLINE Floats hyperbolic_tangent(Floats x) {
     constexpr float COEFFICIENTS[] = {-5.70498872745e-3F, 2.06390887954e-2F, -5.37397155531e-2F,
                                       1.33314422036e-1F, -3.33332819422e-1F};
     const Floats size = absolute(x), square = x * x;
@@ -70,7 +70,7 @@ inline Floats hyperbolic_tangent(Floats x) {
     return size < 0.625F ? small : with_sign(large, x);
 }
 
-inline Floats error_function(Floats x) {
+ALWAYS_INLINE Floats error_function(Floats x) {
     constexpr float TOP[] = {-2.72614225801306e-10F, 2.77068142495902e-08F,  -2.10102402082508e-06F,
                              -5.69250639462346e-05F, -7.34990630326855e-04F, -2.95459980854025e-03F,
                              -1.60960333262415e-02F};
@@ -82,31 +82,29 @@ inline Floats error_function(Floats x) {
     return bounded * polynomial(square, TOP) / polynomial(square, BOTTOM);
 }
 
-inline Floats gelu(Floats x) { return x * 0.5F * (error_function(x * 0.70710678F) + 1.0F); }
+ALWAYS_INLINE Floats gelu(Floats x) { return x * 0.5F * (error_function(x * 0.70710678F) + 1.0F); }
 
 // x × sigmoid(2u) is x/2 × (1 + tanh(u)).
-inline Floats gelu_tanh(Floats x) {
+ALWAYS_INLINE Floats gelu_tanh(Floats x) {
     const Floats u = (x * x * x * 0.044715F + x) * -1.59576912F;
     return x / (exponential(u) + 1.0F);
 }
 
-inline Floats hardsigmoid(Floats x) { return clamp(x + 3.0F, 0.0F, 6.0F) * 0.16666667F; }
+ALWAYS_INLINE Floats hardsigmoid(Floats x) { return clamp(x + 3.0F, 0.0F, 6.0F) * 0.16666667F; }
 
-inline Floats hardswish(Floats x) { return x * hardsigmoid(x); }
+ALWAYS_INLINE Floats hardswish(Floats x) { return x * hardsigmoid(x); }
 
 // A vector of which `count` values are there, which may be more than it has or less than none.
 inline Floats read_some(const float* from, int64_t count, float rest = 0) {
     if (count >= WIDTH) return read<Floats>(from);
-    Floats values = all(rest);
-    if (count > 0) std::memcpy(&values, from, static_cast<size_t>(count) * sizeof(float));
-    return values;
+    return count > 0 ? read_part(from, static_cast<int>(count), rest) : all(rest);
 }
 
 inline void write_some(float* to, int64_t count, Floats values) {
     if (count >= WIDTH)
         write(to, values);
     else if (count > 0)
-        std::memcpy(to, &values, static_cast<size_t>(count) * sizeof(float));
+        write_part(to, static_cast<int>(count), values);
 }
 
 // Calls visit(index, values left from there on): whole vectors first.
@@ -148,25 +146,30 @@ inline void map_values(const float* from, int64_t count, float* to, const Functi
 }
 
 inline void unary(Unary kind, const float* from, int64_t count, float* to) {
+    // One loop for each, or the functions would be there twice.
+    const auto map = [&](const auto& function) {
+        for (int64_t i = 0; i < count; i += WIDTH)
+            write_some(to + i, count - i, function(read_some(from + i, count - i)));
+    };
     switch (kind) {
         case Unary::exp:
-            return map_values(from, count, to, exponential);
+            return map([](Floats x) { return exponential(x); });
         case Unary::sigmoid:
-            return map_values(from, count, to, sigmoid);
+            return map([](Floats x) { return sigmoid(x); });
         case Unary::silu:
-            return map_values(from, count, to, silu);
+            return map([](Floats x) { return silu(x); });
         case Unary::tanh:
-            return map_values(from, count, to, hyperbolic_tangent);
+            return map([](Floats x) { return hyperbolic_tangent(x); });
         case Unary::erf:
-            return map_values(from, count, to, error_function);
+            return map([](Floats x) { return error_function(x); });
         case Unary::gelu:
-            return map_values(from, count, to, gelu);
+            return map([](Floats x) { return gelu(x); });
         case Unary::gelu_tanh:
-            return map_values(from, count, to, gelu_tanh);
+            return map([](Floats x) { return gelu_tanh(x); });
         case Unary::hardsigmoid:
-            return map_values(from, count, to, hardsigmoid);
+            return map([](Floats x) { return hardsigmoid(x); });
         case Unary::hardswish:
-            return map_values(from, count, to, hardswish);
+            return map([](Floats x) { return hardswish(x); });
     }
 }
 

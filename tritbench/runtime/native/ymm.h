@@ -10,7 +10,32 @@
 
 namespace tritbench {
 constexpr int WIDTH = 8;
+namespace {
+
+inline __m256 read_part(const float* from, int count, float rest) {
+    const __m256i mask =
+        _mm256_cmpgt_epi32(_mm256_set1_epi32(count), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+    return _mm256_blendv_ps(_mm256_set1_ps(rest), _mm256_maskload_ps(from, mask),
+                            _mm256_castsi256_ps(mask));
 }
+// Not by `vmaskmovps`, which AMD's processors are slow to write with.
+inline void write_part(float* to, int count, __m256 values) {
+    __m128 part = _mm256_castps256_ps128(values);
+    if (count & 4) {
+        _mm_storeu_ps(to, part);
+        part = _mm256_extractf128_ps(values, 1);
+        to += 4;
+    }
+    if (count & 2) {
+        _mm_storel_pi(reinterpret_cast<__m64*>(to), part);
+        part = _mm_movehl_ps(part, part);
+        to += 2;
+    }
+    if (count & 1) _mm_store_ss(to, part);
+}
+
+}  // namespace
+}  // namespace tritbench
 
 #include "tile.h"
 
@@ -48,11 +73,8 @@ struct Ymm {
     static Accumulator add(Accumulator a, Accumulator b) {
         return {_mm256_add_epi32(a.low, b.low), _mm256_add_epi32(a.high, b.high)};
     }
-    // Bytes of two lines by turns.
-    static __m256i pairs(const uint8_t* a, const uint8_t* b) {
-        const __m128i x = _mm_loadu_si128(reinterpret_cast<const __m128i*>(a));
-        const __m128i y = _mm_loadu_si128(reinterpret_cast<const __m128i*>(b));
-        return _mm256_set_m128i(_mm_unpackhi_epi8(x, y), _mm_unpacklo_epi8(x, y));
+    static __m128i line(const uint8_t* from) {
+        return _mm_loadu_si128(reinterpret_cast<const __m128i*>(from));
     }
     static Ints part(Accumulator sums, int i) {
         return reinterpret_cast<Ints>(i == 0 ? sums.low : sums.high);
