@@ -8,7 +8,7 @@ namespace tritbench {
 namespace {
 
 // Rows of a tile: their product with its panels in accumulators fills the registers.
-constexpr int FLOAT_ROWS = WIDTH == 16 ? 6 : WIDTH == 8 ? 6 : 4;
+constexpr int FLOAT_ROWS = WIDTH == 16 ? 4 : WIDTH == 8 ? 6 : 4;
 constexpr int FLOAT_PANELS = WIDTH == 16 ? 4 : 1;
 
 template <int R, int P>
