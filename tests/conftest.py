@@ -1,6 +1,5 @@
 """Property tests draw the same examples at every run, and no test depends on the clock."""
 
-
 import pytest
 from hypothesis import settings
 

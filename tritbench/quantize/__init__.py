@@ -1,4 +1,12 @@
-"""From float weights to trits and scales: PTQ methods and QAT parametrizations."""
+"""From float weights to trits and scales: PTQ methods and QAT parametrizations.
+
+The package can be called: `tritbench.quantize(model, images)` is `tritbench.api.quantize`.
+"""
+
+import sys
+from importlib import import_module
+from types import ModuleType
+from typing import Any
 
 from tritbench.optional import explained
 
@@ -19,3 +27,12 @@ __all__ = [
     "train_qat",
     "train_ternary",
 ]
+
+
+class _Package(ModuleType):
+    def __call__(self, *arguments: Any, **settings: Any) -> Any:
+        """`tritbench.api.quantize`: a network of one's own in one call."""
+        return import_module("tritbench.api").quantize(*arguments, **settings)
+
+
+sys.modules[__name__].__class__ = _Package

@@ -108,12 +108,13 @@ def flips_section(
 
     Args:
         flips: of each model and ternary mode.
-        images: uint8 [n, height, width], the test split.
+        images: the test split, shown where it is uint8 [n, 1 or 3, height, width].
         classes: a name for each class.
     """
     if not flips:
         return None
-    blocks = [_flips(each, images, classes) for each in flips]
+    are_images = images.dtype == np.uint8 and images.ndim == 4 and images.shape[1] in (1, 3)
+    blocks = [_flips(each, images, classes) for each in flips] if are_images else []
     table = Table(
         "Images that changed sides",
         ["model", "mode", "lost", "won", "balance"],
