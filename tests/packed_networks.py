@@ -5,7 +5,6 @@ from numpy.typing import NDArray
 
 from tritbench.packing import Network, PackedLayer
 from tritbench.packing.version1 import chain_network
-from tritbench.runtime.chain import Chain
 from tritbench.shapes import InputSpec, follow
 
 
@@ -57,15 +56,11 @@ RELU = PackedLayer({"type": "relu"})
 FLATTEN = PackedLayer({"type": "flatten"})
 
 
-def network(*layers: PackedLayer, shape=(1, 8, 8), mean=0.3, std=0.4) -> Chain:
-    """Layers as the engine takes them."""
-    return Chain(list(layers), InputSpec(shape, (mean,) * shape[0], (std,) * shape[0]), ["?"])
-
-
-def graph(chain: Chain) -> Network:
-    """The same as `load_trit` gives it."""
-    ((outputs,),) = follow([layer.about for layer in chain.layers], chain.input.shape)[-1:]
-    return chain_network(chain.layers, chain.input, [str(index) for index in range(outputs)])
+def network(*layers: PackedLayer, shape=(1, 8, 8), mean=0.3, std=0.4) -> Network:
+    """Layers as `load_trit` gives them."""
+    spec = InputSpec(shape, (mean,) * shape[0], (std,) * shape[0])
+    ((outputs,),) = follow([layer.about for layer in layers], shape)[-1:]
+    return chain_network(list(layers), spec, [str(index) for index in range(outputs)])
 
 
 def pixels(random, count: int, shape) -> NDArray[np.uint8]:

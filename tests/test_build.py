@@ -42,14 +42,14 @@ print(json.dumps(fingerprint()))
 """
 PREDICT = """
 import numpy as np, sys
-from packed_networks import FLATTEN, RELU, dense, graph, network, pixels
+from packed_networks import FLATTEN, RELU, dense, network, pixels
 from tritbench import runtime
 random = np.random.default_rng(0)
 net = network(FLATTEN, dense(random, 64, 33), RELU, dense(random, 33, 5))
 images = pixels(random, 3, net.input.shape)
 for mode in ("int8", "exact"):
     for _ in range(2):
-        model = runtime.from_packed(graph(net), 1, "auto", mode)
+        model = runtime.from_packed(net, 1, "auto", mode)
     print(model.engine, model(images).tobytes().hex())
 print("torch" in sys.modules)
 """

@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 import pytest
-from packed_networks import FLATTEN, RELU, conv, dense, graph, network, pixels, pool
+from packed_networks import FLATTEN, RELU, conv, dense, network, pixels, pool
 
 from tritbench import runtime
 
@@ -67,7 +67,7 @@ def networks():
 def test_nothing_is_read_outside_the_images(isa, mode):
     random = np.random.default_rng(0)
     for net in networks():
-        model = runtime.from_packed(graph(net), 1, isa, mode)
+        model = runtime.from_packed(net, 1, isa, mode)
         for count in (1, 2, 5):
             images = pixels(random, count, net.input.shape)
             for given in (images, images.astype(np.float32)):
@@ -85,7 +85,7 @@ def test_models_and_calls_leave_no_memory_behind():
             net = network(
                 FLATTEN, dense(random, 400, 300), RELU, dense(random, 300, 10), shape=(1, 20, 20)
             )
-            model = runtime.from_packed(graph(net), 1, "auto", "int8")
+            model = runtime.from_packed(net, 1, "auto", "int8")
             images = pixels(random, 64, (1, 20, 20))
             for _ in range(10):
                 model(images)

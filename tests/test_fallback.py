@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from packed_networks import FLATTEN, RELU, conv, dense, graph, network, pixels, pool
+from packed_networks import FLATTEN, RELU, conv, dense, network, pixels, pool
 
 from tritbench import runtime
 from tritbench.errors import TritbenchError
@@ -21,17 +21,17 @@ def net():
 def test_it_is_built_as_the_engine_is_and_named(net, monkeypatch):
     monkeypatch.setattr(runtime, "NATIVE", False)
     with pytest.warns(RuntimeWarning, match="without its native engine"):
-        model = runtime.from_packed(graph(net), 1, "auto", "exact")
+        model = runtime.from_packed(net, 1, "auto", "exact")
     assert model.engine == "NumPy reference (exact)"
     with pytest.raises(TritbenchError, match="mode 'fast'"):
-        runtime.from_packed(graph(net), 1, "auto", "fast")
+        runtime.from_packed(net, 1, "auto", "fast")
     assert runtime.available_isas() == []
     assert runtime.engine_build() == "none"
 
 
 def test_exact_mode_is_the_float_network(net):
     images = pixels(np.random.default_rng(1), 7, net.input.shape)
-    expected = from_network(graph(net))(images)
+    expected = from_network(net)(images)
     for given in (images, images.astype(np.float32) / np.float32(255)):
         found = NumpyModel(net, "exact")(given)
         assert np.abs(found - expected).max() <= 1e-5 * np.abs(expected).max()
@@ -44,7 +44,7 @@ def test_it_answers_as_the_engine_does(net, mode):
     images = pixels(random, 130, (1, 8, 8))
     wrong = images.astype(np.float32) / np.float32(255)
     wrong[3, 0, 0, 0], wrong[128, 0, 7, 7] = np.nan, np.inf
-    engine, reference = runtime.from_packed(graph(net), 1, "auto", mode), NumpyModel(net, mode)
+    engine, reference = runtime.from_packed(net, 1, "auto", mode), NumpyModel(net, mode)
     for given in (images, images.reshape(130, 64), images[0], images[:0], wrong):
         expected, found = engine(given), reference(given)
         assert found.dtype == np.float32

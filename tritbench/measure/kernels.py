@@ -1,5 +1,6 @@
 """The engine against its peers and against the machine, on whole networks and single layers."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -15,10 +16,9 @@ from tritbench.measure.peers import Call, FloatNetwork, kernel_peers
 from tritbench.measure.rows import Row
 from tritbench.models import InputSpec, build
 from tritbench.packing import Network, Normalization
-from tritbench.packing.graph_file import pack_graph, packed_arrays
+from tritbench.packing.graph_file import pack_graph, ternary_arrays
 from tritbench.params import QuantizeParams
 from tritbench.quantize.ternary import ternarize
-from tritbench.runtime.chain import chain_of
 
 THRESHOLD = 0.75
 SETTINGS = QuantizeParams(
@@ -126,20 +126,21 @@ def limit_seconds(network: Network, batch: int) -> tuple[float, str]:
     many bytes can be read again and again.
     """
     from tritbench.runtime import engine
-    from tritbench.runtime.plan import make_plan
+    from tritbench.runtime.program import lowered
+    from tritbench.runtime.steps import Product
 
-    chain = chain_of(network)
-    assert chain is not None
-    stages = make_plan(chain).stages
-    size = sum(stage.codes.nbytes for stage in stages)
+    known = lowered(network)
+    kind = "pixels" if "uint8" in known.dtypes else "floats"
+    steps = [s for s, when in known.steps if isinstance(s, Product) and when in ("always", kind)]
+    size = sum(step.codes.nbytes for step in steps)
     isa = runtime.available_isas()[0]
     bytes_rate, product_rate = engine.machine_limits(isa, max(size, 1024))
-    trits = [layer.arrays["trits"] for layer in chain.layers if "trits" in layer.arrays]
+    counts = [math.prod(weight.shape) for weight in network.packed.weights.values()]
     products = [
-        float(batch) * stage.out_height * stage.out_width * weight.size / product_rate
-        for stage, weight in zip(stages, trits, strict=True)
+        float(batch) * step.windows.height * step.windows.width * count / product_rate
+        for step, count in zip(steps, counts, strict=True)
     ]
-    read = [stage.codes.nbytes / bytes_rate for stage in stages]
+    read = [step.codes.nbytes / bytes_rate for step in steps]
     bound = "products" if sum(products) > sum(read) else "bytes"
     return float(np.maximum(products, read).sum()), bound
 
@@ -151,7 +152,7 @@ def float_and_ternary(module: nn.Module, spec: InputSpec) -> tuple[FloatNetwork,
         name: ternarize(torch.from_numpy(graph.parameters[name]), SETTINGS, THRESHOLD)
         for name in graph.weights()
     }
-    packed = pack_graph(graph, packed_arrays(weights))
+    packed = pack_graph(graph, ternary_arrays(weights))
     classes = [str(index) for index in range(graph.shapes()[graph.output][-1])]
     normalization = Normalization(spec.mean, spec.std)
     network = Network(packed, normalization, classes, "base3", {}, {})

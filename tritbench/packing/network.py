@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from tritbench.errors import TritbenchError
 from tritbench.graph.graph import Graph
 from tritbench.packing.weights import PackedGraph
+from tritbench.shapes import InputSpec
 
 
 @dataclass(frozen=True)
@@ -83,3 +84,17 @@ class Network:
     codec: str
     provenance: dict[str, Any]
     stored: dict[str, NDArray[Any]]
+
+    @property
+    def input(self) -> InputSpec:
+        """The images it takes.
+
+        Raises:
+            TritbenchError: where it takes something else.
+        """
+        shapes = [value.shape for value in self.packed.graph.inputs.values()]
+        if self.normalization is None or len(shapes) != 1 or len(shapes[0]) != 4:
+            texts = ", ".join(str(list(shape)) for shape in shapes)
+            raise TritbenchError(f"the network takes {texts} as it is, expected pixels of images")
+        _, channels, height, width = shapes[0]
+        return InputSpec((channels, height, width), self.normalization.mean, self.normalization.std)

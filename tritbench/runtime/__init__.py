@@ -50,9 +50,9 @@ def load(path: str | Path, threads: int = 1, isa: str = "auto", mode: "Mode" = "
     """The model in a .trit file or an FP32 checkpoint (.safetensors), ready to run.
 
     `model(images)` takes uint8 images [n, ...] (or floats in 0..1) and gives float32 logits
-    [n, classes]. A .trit file whose layers are a chain of those that the native engine has runs on
-    it, or on its NumPy reference where it was not built; any other, and a checkpoint, in PyTorch.
-    `model.engine` says which.
+    [n, classes]. A .trit file runs on the native engine, or on its NumPy reference where the engine
+    was not built; one that the engine cannot run (of several inputs, or integers that are
+    calculated with), and a checkpoint, in PyTorch. `model.engine` says which.
 
     Args:
         path: the file.
@@ -95,23 +95,24 @@ def load_reference(path: str | Path) -> "ReferenceModel | GraphModel":
 
 def from_packed(network: Network, threads: int, isa: str, mode: "Mode") -> "Model":
     """A packed network on what runs it, as `load` says."""
-    from tritbench.runtime.chain import chain_of
+    from tritbench.runtime.builder import UnknownError
 
-    chain = chain_of(network)
-    if chain is None:
+    if not NATIVE and isa != "auto":
+        raise TritbenchError(f"isa {isa!r}: the native engine was not built")
+    try:
+        if NATIVE:
+            from tritbench.runtime.engine import EngineModel
+
+            return EngineModel(network, threads=threads, isa=isa, mode=mode)
+        from tritbench.runtime.fallback import NumpyModel
+
+        model = NumpyModel(network, mode)
+    except UnknownError:
         with explained():
             from tritbench.runtime.reference import from_network
         return from_network(network)
-    if NATIVE:
-        from tritbench.runtime.engine import EngineModel
-
-        return EngineModel(chain, threads=threads, isa=isa, mode=mode)
-    if isa != "auto":
-        raise TritbenchError(f"isa {isa!r}: the native engine was not built")
-    from tritbench.runtime.fallback import NumpyModel
-
     _say_that_it_was_not_built()
-    return NumpyModel(chain, mode)
+    return model
 
 
 def available_isas() -> list[str]:

@@ -8,10 +8,10 @@ import os
 from typing import Literal
 
 from tritbench.errors import TritbenchError
+from tritbench.packing import Network
 from tritbench.runtime.build_hash import NATIVE, source_hash
-from tritbench.runtime.chain import Chain
 from tritbench.runtime.fallback import MODES
-from tritbench.runtime.plan import make_plan
+from tritbench.runtime.program import encode, lowered
 from tritbench.shapes import InputSpec
 
 try:
@@ -41,7 +41,7 @@ class EngineModel(_engine.Network):
     way in. An image with NaN or infinity gives NaN.
 
     Attributes:
-        input: the images it takes.
+        network: what runs.
         classes: one name for each logit.
         engine: what executes it, in words.
         isa: the instruction set of its kernels.
@@ -52,17 +52,27 @@ class EngineModel(_engine.Network):
         ValueError: for other shapes, naming both.
     """
 
-    def __init__(self, network: Chain, *, threads: int, isa: str, mode: Mode) -> None:
+    def __init__(self, network: Network, *, threads: int, isa: str, mode: Mode) -> None:
         if mode not in MODES:
             raise TritbenchError(f"mode {mode!r}: expected one of {', '.join(MODES)}")
         if threads < 1:
             raise TritbenchError(f"threads {threads}: expected at least 1")
         self.isa = choose_isa(isa)
         self.mode = mode
-        self.input: InputSpec = network.input
+        self.network = network
         self.classes = network.classes
         self.engine = f"tritbench native ({self.isa}, {mode})"
-        super().__init__(make_plan(network), self.isa, threads, mode == "exact")
+        program = encode(lowered(network, mode == "exact"), _engine.step_kinds())
+        super().__init__(program, self.isa, threads)
+
+    @property
+    def input(self) -> InputSpec:
+        """The images it takes.
+
+        Raises:
+            TritbenchError: where it takes something else.
+        """
+        return self.network.input
 
 
 def available_isas() -> list[str]:

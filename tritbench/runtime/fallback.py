@@ -2,54 +2,53 @@
 
 import math
 import sys
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tritbench.errors import TritbenchError
-from tritbench.runtime import integer
-from tritbench.runtime.chain import Chain
+from tritbench.graph.shapes import with_batch
+from tritbench.packing import Network
+from tritbench.runtime.builder import image_shape
+from tritbench.runtime.numpy_steps import run
+from tritbench.runtime.program import lowered
 from tritbench.shapes import InputSpec
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 MODES = ("int8", "exact")
-_BLOCK = 64  # images that go through at once: bounds the memory
+_BLOCK = 2**24  # elements of rows of a product that are held at once, as far as images go
 
 
-@dataclass(frozen=True)
 class NumpyModel:
     """Called as `EngineModel` is, with the same bits in int8 mode, and many times slower.
 
     Attributes:
         network: what runs.
+        classes: one name for each logit.
         mode: `int8` or `exact`.
+        engine: what executes it, in words.
     """
 
-    network: Chain
-    mode: str
-
-    def __post_init__(self) -> None:
-        if self.mode not in MODES:
-            raise TritbenchError(f"mode {self.mode!r}: expected one of {', '.join(MODES)}")
+    def __init__(self, network: Network, mode: str) -> None:
+        if mode not in MODES:
+            raise TritbenchError(f"mode {mode!r}: expected one of {', '.join(MODES)}")
+        self.network = network
+        self.classes = network.classes
+        self.mode = mode
+        self.engine = f"NumPy reference ({mode})"
+        self._program = lowered(network, mode == "exact")
 
     @property
     def input(self) -> InputSpec:
-        """The images it takes."""
+        """The images it takes.
+
+        Raises:
+            TritbenchError: where it takes something else.
+        """
         return self.network.input
-
-    @property
-    def classes(self) -> list[str]:
-        """One name for each logit."""
-        return self.network.classes
-
-    @property
-    def engine(self) -> str:
-        """What executes it, in words."""
-        return f"NumPy reference ({self.mode})"
 
     @overload
     def __call__(self, images: "Tensor") -> "Tensor": ...
@@ -66,28 +65,26 @@ class NumpyModel:
         if torch is not None and isinstance(images, torch.Tensor):
             return torch.from_numpy(self(images.numpy()))
         rows = self._rows(np.asarray(images))
-        if not len(rows):  # an image tells how many logits there are
-            return self._logits(np.zeros((1, *self.input.shape), np.uint8))[:0]
-        blocks = [self._logits(rows[at : at + _BLOCK]) for at in range(0, len(rows), _BLOCK)]
-        return np.concatenate(blocks)
+        result = self._program.result
+        if not len(rows):
+            return np.zeros(with_batch(result, 0), np.float32)
+        step = max(1, _BLOCK // max(self._program.arena, rows.shape[1]))
+        blocks = [run(self._program, rows[at : at + step]) for at in range(0, len(rows), step)]
+        return np.concatenate(blocks).reshape(with_batch(result, len(rows)))
 
     def _rows(self, images: NDArray[Any]) -> NDArray[Any]:
-        """Images as [n, *shape]."""
-        if images.dtype not in (np.uint8, np.float32):
-            raise TypeError(f"images are {images.dtype}, expected uint8 or float32")
-        shape, size = self.input.shape, math.prod(self.input.shape)
-        if images.ndim >= 2 and math.prod(images.shape[1:]) == size:
-            return images.reshape(-1, *shape)
+        """Images as [n, elements]."""
+        if images.dtype.name not in self._program.dtypes:
+            expected = " or ".join(self._program.dtypes)
+            raise TypeError(f"images are {images.dtype}, expected {expected}")
+        shape = self._program.shape
+        size, together = math.prod(image_shape(shape)), max(1, -shape[0])
+        if images.ndim >= 2 and math.prod(images.shape[1:]) * together == size:
+            return np.ascontiguousarray(images).reshape(-1, size)
         if images.ndim >= 1 and images.size == size:
-            return images.reshape(1, *shape)
+            return np.ascontiguousarray(images).reshape(1, size)
+        sizes = ["n" if n == -1 else f"{-n} n" if n < 0 else n for n in shape]
         raise ValueError(
-            f"images are {images.dtype} {list(images.shape)}, expected {['n', *shape]} or "
+            f"images are {images.dtype} {list(images.shape)}, expected {sizes} or "
             f"{['n', size]}".replace("'", "")
         )
-
-    def _logits(self, rows: NDArray[Any]) -> NDArray[np.float32]:
-        finite = np.isfinite(rows).reshape(len(rows), -1).all(1)
-        known = np.where(finite.reshape(-1, 1, 1, 1), rows, rows.dtype.type(0))
-        logits = integer.logits(self.network, known, self.mode == "exact")
-        logits[~finite] = np.nan
-        return logits

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tritbench.runtime.layers import Ints
+Ints = NDArray[np.int32]
 
 LANES = 16  # outputs in a panel
 DWORDS = 4  # in a block, of four inputs each
@@ -53,8 +53,35 @@ def pack_codes(trits: NDArray[np.int8], dwords: NDArray[np.intp]) -> NDArray[np.
     )
 
 
+def pack_bytes(values: NDArray[np.int8], dwords: NDArray[np.intp]) -> NDArray[np.uint8]:
+    """8-bit weights a byte each, uint8 [panels, blocks, 256]: `Decoded` in native/kernels.h."""
+    outputs = len(values)
+    padded = np.zeros((-(-outputs // LANES) * LANES, values.shape[1] + 1), np.uint8)
+    padded[:outputs, :-1] = values.view(np.uint8)
+    codes = padded[:, dwords.ravel()].reshape(-1, LANES, len(dwords) // DWORDS, DWORDS, 4)
+    return np.ascontiguousarray(codes.transpose(0, 2, 3, 1, 4)).reshape(
+        len(padded) // LANES, -1, DWORDS * 4 * LANES
+    )
+
+
 def pad_to_panels(values: NDArray[Any], dtype: type = np.float32) -> NDArray[Any]:
     """[..., outputs] with zeros up to whole panels."""
     spare = -values.shape[-1] % LANES
     padded = np.pad(values, [(0, 0)] * (values.ndim - 1) + [(0, spare)])
     return np.ascontiguousarray(padded, dtype)
+
+
+def unpack_codes(codes: NDArray[np.uint8]) -> NDArray[np.int8]:
+    """The trits of `pack_codes`, int8 [panels × 16, blocks × 16], in the order of the table."""
+    panels, blocks, _ = codes.shape
+    shifts = np.array([6, 4, 2, 0], np.uint8)
+    wide = codes.reshape(panels, blocks, LANES, 4)[..., None] << shifts  # the trit on top
+    trits = (wide.view(np.int8) >> 6).transpose(0, 2, 1, 4, 3)  # [panels, 16, blocks, dword, 4]
+    return trits.reshape(panels * LANES, -1)
+
+
+def unpack_bytes(codes: NDArray[np.uint8]) -> NDArray[np.int8]:
+    """The weights of `pack_bytes`, int8 [panels × 16, blocks × 16]."""
+    panels, blocks, _ = codes.shape
+    wide = codes.view(np.int8).reshape(panels, blocks, DWORDS, LANES, 4)
+    return wide.transpose(0, 3, 1, 2, 4).reshape(panels * LANES, -1)

@@ -46,7 +46,7 @@ namespace {
 
 constexpr int32_t CPU = 1;
 constexpr size_t ALIGNMENT = 64;  // PyTorch's own
-constexpr uint8_t UNSIGNED = 1, FLOAT = 2;
+constexpr uint8_t SIGNED = 0, UNSIGNED = 1, FLOAT = 2;
 
 // The exchange API of a type, or null. Python's lock guards the memory of the type asked last.
 const ExchangeApi* exchange_api(PyObject* type) {
@@ -100,26 +100,33 @@ bool type_error(PyObject* object, const char* format) {
     return false;
 }
 
-// A float32 [rows, columns] whose memory follows its description. The exchange API's own allocator
-// takes twice as long.
-DlManagedTensor* new_tensor(int64_t rows, int64_t columns) {
+// A float32 tensor whose memory follows its description. The exchange API's own allocator takes
+// twice as long.
+DlManagedTensor* new_tensor(const Shape& shape) {
     struct Tensor {
         DlManagedTensor managed;
-        int64_t shape[2], strides[2];
+        int64_t shape[MOST_RANK], strides[MOST_RANK];
     };
     constexpr size_t HEAD = (sizeof(Tensor) + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
-    const size_t bytes = static_cast<size_t>(rows * columns) * sizeof(float);
+    const size_t bytes = static_cast<size_t>(shape.count()) * sizeof(float);
     auto* memory = static_cast<char*>(
         std::aligned_alloc(ALIGNMENT, HEAD + (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT));
     if (!memory) return nullptr;
     auto* tensor = new (memory) Tensor{};
-    tensor->shape[0] = rows;
-    tensor->shape[1] = tensor->strides[0] = columns;
-    tensor->strides[1] = 1;
+    const auto rank = static_cast<int32_t>(shape.rank);
+    int64_t stride = 1;
+    for (int i = rank - 1; i >= 0; --i) {
+        tensor->shape[i] = shape.sizes[i];
+        tensor->strides[i] = stride;
+        stride *= shape.sizes[i];
+    }
     tensor->managed = {
-        1,       0,
-        nullptr, [](DlManagedTensor* self) { std::free(self); },
-        0,       {memory + HEAD, {CPU, 0}, 2, {FLOAT, 32, 1}, tensor->shape, tensor->strides, 0}};
+        1,
+        0,
+        nullptr,
+        [](DlManagedTensor* self) { std::free(self); },
+        0,
+        {memory + HEAD, {CPU, 0}, rank, {FLOAT, 32, 1}, tensor->shape, tensor->strides, 0}};
     return &tensor->managed;
 }
 
@@ -140,14 +147,17 @@ bool Images::borrow_tensor(PyObject* object, const ExchangeApi* api) {
                           "expected a dense one on the CPU");
     }
     const bool is_pixel = tensor.type.code == UNSIGNED && tensor.type.bits == 8;
-    is_float = tensor.type.code == FLOAT && tensor.type.bits == 32;
-    if (tensor.device.type != CPU || tensor.type.lanes != 1 || !(is_pixel || is_float)) {
+    const bool is_float = tensor.type.code == FLOAT && tensor.type.bits == 32;
+    const bool is_index = tensor.type.code == SIGNED && tensor.type.bits == 64;
+    if (tensor.device.type != CPU || tensor.type.lanes != 1 ||
+        !(is_pixel || is_float || is_index)) {
         PyErr_Format(PyExc_TypeError,
                      "images are a tensor of DLPack type (%d, %d bits) on device %d, expected "
                      "uint8 or float32 in the CPU's memory",
                      tensor.type.code, tensor.type.bits, tensor.device.type);
         return false;
     }
+    type = is_pixel ? Type::uint8 : is_float ? Type::float32 : Type::int64;
     if (const int negative = is_float ? negated(object) : 0) {
         if (negative > 0)
             PyErr_SetString(PyExc_ValueError,
@@ -173,13 +183,14 @@ bool Images::borrow_buffer(PyObject* object) {
                           "float32 in the CPU's memory");
     if (PyObject_GetBuffer(object, &buffer_, PyBUF_FORMAT | PyBUF_STRIDES) != 0) return false;
     const std::string format = buffer_.format ? buffer_.format : "B";
-    is_float = format == "f";
-    if (format != "B" && !is_float) {
+    const bool is_index = (format == "l" || format == "q") && buffer_.itemsize == 8;
+    if (format != "B" && format != "f" && !is_index) {
         PyErr_Format(PyExc_TypeError,
                      "images are an array of format '%s', expected uint8 ('B') or float32 ('f')",
                      format.c_str());
         return false;
     }
+    type = format == "B" ? Type::uint8 : is_index ? Type::int64 : Type::float32;
     if (!PyBuffer_IsContiguous(&buffer_, 'C')) {
         PyErr_SetString(
             PyExc_ValueError,
@@ -193,9 +204,9 @@ bool Images::borrow_buffer(PyObject* object) {
     return true;
 }
 
-PyObject* Images::make_output(int64_t rows, int64_t columns, float** out) const {
+PyObject* Images::make_output(const Shape& sizes, float** out) const {
     if (api_) {
-        DlManagedTensor* managed = new_tensor(rows, columns);
+        DlManagedTensor* managed = new_tensor(sizes);
         if (!managed) return PyErr_NoMemory();
         *out = static_cast<float*>(managed->tensor.data);
         void* object = nullptr;
@@ -210,8 +221,15 @@ PyObject* Images::make_output(int64_t rows, int64_t columns, float** out) const 
         Py_DECREF(numpy);
         if (!empty) return nullptr;
     }
-    PyObject* array = PyObject_CallFunction(empty, "(LL)s", static_cast<long long>(rows),
-                                            static_cast<long long>(columns), "f4");
+    PyObject* tuple = PyTuple_New(static_cast<Py_ssize_t>(sizes.rank));
+    for (int i = 0; tuple && i < sizes.rank; ++i) {
+        PyObject* size = PyLong_FromLongLong(sizes.sizes[i]);
+        if (!size || PyTuple_SetItem(tuple, i, size) != 0) Py_CLEAR(tuple);
+    }
+    static PyObject* type_name = PyUnicode_InternFromString("f4");
+    PyObject* array =
+        tuple ? PyObject_CallFunctionObjArgs(empty, tuple, type_name, nullptr) : nullptr;
+    Py_XDECREF(tuple);
     Py_buffer buffer;
     if (!array || PyObject_GetBuffer(array, &buffer, PyBUF_WRITABLE) != 0) {
         Py_XDECREF(array);
@@ -223,7 +241,8 @@ PyObject* Images::make_output(int64_t rows, int64_t columns, float** out) const 
 }
 
 std::string Images::describe() const {
-    std::string text = is_float ? "float32 [" : "uint8 [";
+    constexpr const char* names[] = {"uint8", "float32", "int64"};
+    std::string text = std::string(names[static_cast<int>(type)]) + " [";
     for (int i = 0; i < dimensions; ++i) {
         if (i > 0) text += ", ";
         text += std::to_string(shape[i]);

@@ -11,6 +11,8 @@
 #include <cstdint>
 #include <string>
 
+#include "program.h"
+
 namespace tritbench {
 
 struct ExchangeApi;
@@ -23,16 +25,16 @@ class Images {
     Images& operator=(const Images&) = delete;
     ~Images() { PyBuffer_Release(&buffer_); }
 
-    // False with a Python exception set where `object` is no uint8 or float32 array in order.
+    // False with a Python exception set where `object` is no array of a type in order.
     bool borrow(PyObject* object);
 
-    // A new float32 array [rows, columns] of the same kind, or null with an exception set.
-    PyObject* make_output(int64_t rows, int64_t columns, float** data) const;
+    // A new float32 array of the same kind, or null with an exception set.
+    PyObject* make_output(const Shape& shape, float** data) const;
 
     std::string describe() const;  // "uint8 [2, 28, 28]"
 
     const void* data = nullptr;
-    bool is_float = false;
+    Type type = Type::uint8;
     int dimensions = 0;
     const int64_t* shape = nullptr;
 

@@ -32,6 +32,7 @@ struct Weights {
     const float* scales;          // [groups][panels × 16], none negative
     const int32_t* sums;          // [groups][panels × 16]: sums of trits
     bool relu;
+    int64_t outputs;  // that are written, of the panels' 16 each
 };
 
 // A block with a byte for each trit, as an instruction set wants it.

@@ -1,12 +1,14 @@
-// The Python module: a Network made from a plan, called with images.
+// The Python module: a Network made from a Program, called with images.
 
 #include <cstddef>
+#include <cstdlib>
 #include <exception>
 #include <stdexcept>
 
 #include "arrays.h"
 #include "limits.h"
-#include "read_plan.h"
+#include "pool.h"
+#include "program.h"
 
 #ifndef TRITBENCH_SOURCES
 #error "setup.py defines TRITBENCH_SOURCES, a hash of what this is built from"
@@ -31,7 +33,6 @@ template <class F, class R>
 R guarded(R failure, const F& body) {
     try {
         return body();
-    } catch (const PythonError&) {
     } catch (const std::invalid_argument& error) {
         PyErr_SetString(PyExc_ValueError, error.what());
     } catch (const std::bad_alloc&) {
@@ -48,29 +49,70 @@ constexpr size_t VECTORCALL_SPARE = size_t{1} << (8 * sizeof(size_t) - 1);
 
 struct NetworkObject {
     PyObject_HEAD Vectorcall vectorcall;
-    const Network* network;
+    const Program* program;
+    Py_buffer data;  // that the program lies in
+    int threads;
 };
 
-// How many images an array holds: [n, ...] with an image's pixels in each, or one image.
-int64_t count_images(const Network& network, const Images& images) {
+// Memory of one thread, aligned and kept from call to call; it only grows.
+class Room {
+  public:
+    Room() = default;
+    Room(const Room&) = delete;
+    Room& operator=(const Room&) = delete;
+    ~Room() { std::free(memory_); }
+    uint8_t* get(int64_t bytes) {
+        if (bytes > size_) {
+            std::free(memory_);
+            size_ = 0;
+            memory_ =
+                static_cast<uint8_t*>(std::aligned_alloc(BLOCK_BYTES, as_size(aligned(bytes))));
+            if (!memory_) throw std::bad_alloc();
+            size_ = bytes;
+        }
+        return memory_;
+    }
+
+  private:
+    uint8_t* memory_ = nullptr;
+    int64_t size_ = 0;
+};
+
+std::string expected_shapes(const Program& program) {
+    std::string text = "[";
+    for (int i = 0; i < program.input.rank; ++i) {
+        const int64_t size = program.input.sizes[i];
+        text += (i > 0 ? ", " : "") + (size == -1 ? "n"
+                                       : size < 0 ? std::to_string(-size) + " n"
+                                                  : std::to_string(size));
+    }
+    text += "]";
+    if (program.input.rank != 2) text += " or [n, " + std::to_string(program.input.count()) + "]";
+    return text;
+}
+
+// How many images an array holds: [n, ...] with an image's elements in each, or one image.
+int64_t count_images(const Program& program, const Images& images) {
     int64_t size = 1, rest = 1;
     for (int i = 0; i < images.dimensions; ++i) {
         size *= images.shape[i];
         if (i > 0) rest *= images.shape[i];
     }
-    if (images.dimensions >= 2 && rest == network.image_size()) return images.shape[0];
-    if (images.dimensions >= 1 && size == network.image_size()) return 1;
-    throw std::invalid_argument(
-        "images are " + images.describe() + ", expected [n, " + std::to_string(network.channels) +
-        ", " + std::to_string(network.height) + ", " + std::to_string(network.width) + "] or [n, " +
-        std::to_string(network.image_size()) + "]");
+    const int64_t count = program.input.count(), first = program.input.sizes[0];
+    const int64_t together = first < 0 ? -first : 1;  // in an image's share of the batch
+    if (images.dimensions >= 2 && rest * together == count && images.shape[0] % together == 0)
+        return images.shape[0] / together;
+    if (images.dimensions >= 1 && size == count) return 1;
+    throw std::invalid_argument("images are " + images.describe() + ", expected " +
+                                expected_shapes(program));
 }
 
-void run_images(const Network& network, const Images& images, int64_t count, float* logits) {
-    if (images.is_float)
-        run(network, static_cast<const float*>(images.data), count, logits);
-    else
-        run(network, static_cast<const uint8_t*>(images.data), count, logits);
+void run_images(const NetworkObject& object, const Images& images, int64_t count, float* logits) {
+    thread_local Room room;
+    const Program& program = *object.program;
+    if (object.threads > 1) start_threads(object.threads);
+    run(program, images.data, images.type, count, logits,
+        room.get(program.room(count, object.threads)), object.threads);
 }
 
 PyObject* call(PyObject* self, PyObject* const* args, size_t nargs, PyObject* keywords) {
@@ -79,23 +121,32 @@ PyObject* call(PyObject* self, PyObject* const* args, size_t nargs, PyObject* ke
         return nullptr;
     }
     return guarded(static_cast<PyObject*>(nullptr), [&]() -> PyObject* {
-        const Network* network = reinterpret_cast<NetworkObject*>(self)->network;
-        if (!network) throw std::invalid_argument("the network was not initialized");
+        const NetworkObject& object = *reinterpret_cast<NetworkObject*>(self);
+        if (!object.program) throw std::invalid_argument("the network was not initialized");
         Images images;
         if (!images.borrow(args[0])) return nullptr;
-        const int64_t count = count_images(*network, images);
+        if (!object.program->takes(images.type)) {
+            PyErr_Format(PyExc_TypeError, "images are %s, expected %s", images.describe().c_str(),
+                         object.program->takes(Type::int64)   ? "int64"
+                         : object.program->takes(Type::uint8) ? "uint8 or float32"
+                                                              : "float32");
+            return nullptr;
+        }
+        const int64_t count = count_images(*object.program, images);
+        Shape shape = object.program->output;
+        for (int i = 0; i < shape.rank; ++i)
+            if (shape.sizes[i] < 0) shape.sizes[i] *= -count;
         float* logits = nullptr;
-        PyObject* output =
-            images.make_output(count, static_cast<int64_t>(network->order.size()), &logits);
+        PyObject* output = images.make_output(shape, &logits);
         if (!output) return nullptr;
         try {
-            if (count * network->products() < SHORT_WORK) {
-                run_images(*network, images, count, logits);
+            if (count * object.program->products < SHORT_WORK) {
+                run_images(object, images, count, logits);
             } else {
                 std::exception_ptr error;
                 Py_BEGIN_ALLOW_THREADS;
                 try {
-                    run_images(*network, images, count, logits);
+                    run_images(object, images, count, logits);
                 } catch (...) {
                     error = std::current_exception();
                 }
@@ -111,17 +162,27 @@ PyObject* call(PyObject* self, PyObject* const* args, size_t nargs, PyObject* ke
 }
 
 int initialize(PyObject* self, PyObject* args, PyObject* keywords) {
-    const char* names[] = {"plan", "isa", "threads", "exact", nullptr};
-    PyObject* plan = nullptr;
+    const char* names[] = {"program", "isa", "threads", nullptr};
+    PyObject* program = nullptr;
     const char* isa = nullptr;
-    int threads = 1, exact = 0;
-    if (!PyArg_ParseTupleAndKeywords(args, keywords, "Osip", const_cast<char**>(names), &plan, &isa,
-                                     &threads, &exact))
+    int threads = 1;
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "Osi", const_cast<char**>(names), &program,
+                                     &isa, &threads))
         return -1;
     return guarded(-1, [&] {
         auto* object = reinterpret_cast<NetworkObject*>(self);
-        if (object->network) throw std::invalid_argument("the network is initialized already");
-        object->network = read_network(plan, isa, threads, exact != 0).release();
+        if (object->program) throw std::invalid_argument("the network is initialized already");
+        if (threads < 1) throw std::invalid_argument("fewer than one thread");
+        if (PyObject_GetBuffer(program, &object->data, PyBUF_SIMPLE) != 0) return -1;
+        object->threads = threads;
+        try {
+            object->program = load(static_cast<const uint8_t*>(object->data.buf),
+                                   static_cast<int64_t>(object->data.len), isa)
+                                  .release();
+        } catch (...) {
+            PyBuffer_Release(&object->data);
+            throw;
+        }
         return 0;
     });
 }
@@ -134,7 +195,9 @@ PyObject* create(PyTypeObject* type, PyObject*, PyObject*) {
 
 void destroy(PyObject* self) {
     PyTypeObject* type = Py_TYPE(self);
-    delete reinterpret_cast<NetworkObject*>(self)->network;
+    auto* object = reinterpret_cast<NetworkObject*>(self);
+    delete object->program;
+    PyBuffer_Release(&object->data);
     reinterpret_cast<freefunc>(PyType_GetSlot(type, Py_tp_free))(self);
     Py_DECREF(type);
 }
@@ -144,6 +207,16 @@ PyObject* available_isas(PyObject*, PyObject*) {
     for (const char* name : ISAS) {
         if (!names || !find_kernels(name)) continue;
         PyObject* text = PyUnicode_FromString(name);
+        if (!text || PyList_Append(names, text) != 0) Py_CLEAR(names);
+        Py_XDECREF(text);
+    }
+    return names;
+}
+
+PyObject* step_kind_names(PyObject*, PyObject*) {
+    PyObject* names = PyList_New(0);
+    for (const char* name : step_kinds()) {
+        PyObject* text = names ? PyUnicode_FromString(name) : nullptr;
         if (!text || PyList_Append(names, text) != 0) Py_CLEAR(names);
         Py_XDECREF(text);
     }
@@ -191,6 +264,7 @@ PyMethodDef functions[] = {
      "(isa): the address of its FloatKernels (native/float_kernels.h)."},
     {"available_isas", available_isas, METH_NOARGS,
      "Instruction sets that this build and machine have kernels for, best first."},
+    {"step_kinds", step_kind_names, METH_NOARGS, "Names of steps, in the order of their numbers."},
     {"machine_limits", machine_limits, METH_VARARGS,
      "(isa, bytes): bytes a second when so many are read again and again, and products a second of "
      "a layer that the first-level cache holds."},

@@ -160,7 +160,8 @@ void compute_tile(const Weights& w, int64_t panel, const Panels<DECODED>& panels
 #pragma GCC unroll 8
                     for (int r = 1; r < R; ++r) most = greater(Isa::part(sums[r][n], part), most);
                     const Floats y = scaled<Isa>(most, rows[0].zero, w, lane);
-                    write(out + lane, finish(y, rows[0].scale, rows[0].bias + lane, w.relu));
+                    write_some(out + lane, w.outputs - lane,
+                               finish(y, rows[0].scale, rows[0].bias + lane, w.relu));
                 }
                 return;
             }
@@ -182,7 +183,7 @@ void compute_tile(const Weights& w, int64_t panel, const Panels<DECODED>& panels
                 const Row<uint8_t>& row = rows[other];
                 y = greater(finish(total[other][n][part], row.scale, row.bias + lane, w.relu), y);
             }
-        write(out + r * stride + lane, y);
+        write_some(out + r * stride + lane, w.outputs - lane, y);
     }
 }
 
@@ -285,8 +286,8 @@ void exact_rows(const Weights& w, int64_t lane, const Row<float>* rows, float* o
         for (int r = 0; r < R; ++r) total[r] += group_sum[r] * scale;
     }
     for (int r = 0; r < R; ++r)
-        write(out + r * stride + lane,
-              finish(total[r], rows[r].scale, rows[r].bias + lane, w.relu));
+        write_some(out + r * stride + lane, w.outputs - lane,
+                   finish(total[r], rows[r].scale, rows[r].bias + lane, w.relu));
 }
 
 inline void matmul_exact(const Weights& w, const Row<float>* rows, int64_t count, float* out,

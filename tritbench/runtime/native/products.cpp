@@ -1,0 +1,245 @@
+// Rows of activations times ternary or 8-bit weights: the kernels' rows, panels and epilogues.
+
+#include <algorithm>
+
+#include "context.h"
+#include "posts.h"
+#include "steps.h"
+#include "windows.h"
+
+namespace tritbench {
+namespace {
+
+constexpr int64_t MOST_ROWS = 256;        // that go through the weights together
+constexpr int64_t WARM_BYTES = 48 << 10;  // of results that stay in the first-level cache
+constexpr double PRODUCTS = 150;          // a nanosecond
+
+class Product : public Step {
+  public:
+    explicit Product(Reader& r) {
+        data_ = r.buffer();
+        exact_ = r.flag("exact");
+        // How many maps there are is known later.
+        scale_ = r.integer(-1, MOST, "scale");
+        zero_ = r.integer(-1, MOST, "zero");
+        windows_ = read_windows(r);
+        outputs_ = r.size("outputs");
+        bytes_ = r.flag("integer");
+        read_weights(r);
+        read_bias(r);
+        relu_ = r.flag("relu");
+        int64_t pool[2];
+        r.sizes(pool, 2, 0, "a pool");
+        height_ = windows_.height;
+        width_ = windows_.width;
+        pool_ = pool[0] != 0;
+        if (pool_) {
+            require(!exact_ && pool[0] >= 2 && pool[1] >= 2 && height_ >= 2 && width_ >= 2,
+                    "pools that overlap");
+            step_y_ = pool[0];
+            step_x_ = pool[1];
+            height_ = (height_ - 2) / step_y_ + 1;
+            width_ = (width_ - 2) / step_x_ + 1;
+        }
+        posts_ = read_posts(r, 4);
+        out_ = read_maps(r, windows_.maps, height_, width_, windows_.groups * outputs_);
+        check_posts(posts_, out_);
+        check_data(r);
+    }
+
+    int64_t scratch() const override {
+        return exact_ || bytes_ ? 0 : blocks_ * static_cast<int64_t>(sizeof(Decoded));
+    }
+
+    void run(const Run& run) const override {
+        if (exact_)
+            run_rows<float>(run);
+        else
+            run_rows<uint8_t>(run);
+    }
+
+  private:
+    int64_t panels() const { return (outputs_ + LANES - 1) / LANES; }
+    int64_t lanes() const { return panels() * LANES; }
+
+    void read_weights(Reader& r) {
+        const int64_t groups = windows_.groups;
+        const int64_t code_bytes = bytes_ ? DWORDS * BLOCK_BYTES : BLOCK_BYTES;
+        const int64_t panel_count = multiplied(groups, panels());
+        const int64_t size = r.constant_count();
+        blocks_ = size / panel_count / code_bytes;
+        require(blocks_ >= 1 && blocks_ <= LARGEST, "no codes");
+        codes_ =
+            r.constant<uint8_t>(multiplied(multiplied(panel_count, blocks_), code_bytes), "codes");
+        offsets_ = r.constant<int32_t>(blocks_ * DWORDS, "offsets");
+        scale_groups_ = r.constant_count();
+        require(scale_groups_ >= 1 && scale_groups_ <= LARGEST, "no groups");
+        group_blocks_ = r.constant<int32_t>(scale_groups_, "group_blocks");
+        int32_t before = 0;
+        for (int64_t g = 0; g < scale_groups_; ++g) {
+            require(group_blocks_[g] > before, "an empty group");
+            before = group_blocks_[g];
+        }
+        require(before == blocks_, "groups end before blocks");
+        const int64_t count = multiplied(multiplied(groups, scale_groups_), lanes());
+        scales_ = r.constant<float>(count, "scales");
+        sums_ = r.constant<int32_t>(count, "sums");
+        for (int64_t i = 0; i < count; ++i) require(scales_[i] >= 0, "a negative scale");
+        for (int64_t i = 0; i < blocks_ * DWORDS; ++i) {
+            require(offsets_[i] >= 0, "an offset below 0");
+            reach_ = std::max<int64_t>(reach_, offsets_[i]);
+        }
+    }
+
+    void read_bias(Reader& r) {
+        const int64_t size = multiplied(windows_.groups, lanes());
+        const int64_t classes = r.constant_count() / size;
+        bias_ = r.constant<float>(multiplied(classes, size), "bias");
+        row_class_ = r.constant<int32_t>(windows_.height, "row_class");
+        column_class_ = r.constant<int32_t>(windows_.width, "column_class");
+        int64_t row = 0, column = 0;
+        for (int64_t y = 0; y < windows_.height; ++y) {
+            require(row_class_[y] >= 0, "a class below 0");
+            row = std::max<int64_t>(row, row_class_[y]);
+        }
+        for (int64_t x = 0; x < windows_.width; ++x) {
+            require(column_class_[x] >= 0, "a class below 0");
+            column = std::max<int64_t>(column, column_class_[x]);
+        }
+        require(row + column < classes,
+                "class " + std::to_string(row + column) + " of " + std::to_string(classes));
+    }
+
+    void check_data(const Reader& r) const {
+        const Type type = exact_ ? Type::float32 : Type::uint8;
+        // A dword's other three elements meet trits of zero.
+        r.require_readable(data_, windows_.last() + reach_ + 1, type,
+                           (DWORD_INPUTS - 1) * bytes_of(type));
+        require((scale_ < 0) == (zero_ < 0), "a scale without a zero point");
+        const auto buffers = static_cast<int64_t>(r.program().buffers.size());
+        for (const int64_t buffer : {scale_, zero_}) {
+            if (buffer < 0) continue;
+            require(buffer < buffers, "a buffer that is not there");
+            r.require_readable(buffer, windows_.maps, Type::float32);
+        }
+    }
+
+    Weights weights(int64_t group) const {
+        const int64_t size = scale_groups_ * lanes();
+        const int64_t code_bytes = bytes_ ? DWORDS * BLOCK_BYTES : BLOCK_BYTES;
+        return {panels(),
+                blocks_,
+                scale_groups_,
+                codes_ + group * panels() * blocks_ * code_bytes,
+                offsets_,
+                group_blocks_,
+                scales_ + group * size,
+                sums_ + group * size,
+                relu_,
+                outputs_};
+    }
+
+    template <class T>
+    void run_rows(const Run& run) const {
+        const int64_t units = windows_.maps * height_ * width_;  // results of an image
+        const int64_t columns = windows_.groups * outputs_;
+        const double products =
+            static_cast<double>(columns * blocks_) * DWORDS * DWORD_INPUTS * (pool_ ? 4 : 1);
+        int64_t chunk = MOST_ROWS / (pool_ ? POOLED_ROWS : 1);
+        if (!posts_.empty())
+            chunk = std::clamp(WARM_BYTES / (columns * 4) / 4 * 4, int64_t{16}, chunk);
+        // The only rows of images lie in rows of their own.
+        const int64_t stride = units == 1 ? run.apart(out_.buffer) / 4 : columns;
+        run.parallel(run.images * units, products / PRODUCTS, 4,
+                     [&](int64_t from, int64_t end, uint8_t* scratch) {
+                         while (from < end) {
+                             const int64_t image = from / units, unit = from % units;
+                             int64_t count = std::min(end - from, chunk);
+                             if (units > 1) count = std::min(count, units - unit);
+                             multiply<T>(run, image, unit, count, stride, scratch);
+                             from += count;
+                         }
+                     });
+    }
+
+    template <class T>
+    void multiply(const Run& run, int64_t image, int64_t unit, int64_t count, int64_t stride,
+                  uint8_t* scratch) const {
+        Row<T> rows[MOST_ROWS];
+        const bool images = windows_.maps * height_ * width_ == 1;
+        fill_rows(run, image, unit, count, images, rows);
+        const int64_t row_count = pool_ ? count * POOLED_ROWS : count;
+        float* out = run.at(out_, image) + unit * windows_.groups * outputs_;
+        for (int64_t group = 0; group < windows_.groups; ++group) {
+            if (group > 0)
+                for (int64_t i = 0; i < row_count; ++i) {
+                    rows[i].data += windows_.group;
+                    rows[i].bias += lanes();
+                }
+            float* to = out + group * outputs_;
+            if constexpr (std::is_same_v<T, float>)
+                run.program.kernels->matmul_exact(weights(group), rows, row_count, to, stride);
+            else if (bytes_)
+                run.program.kernels->matmul_bytes(weights(group), rows, row_count, pool_, to,
+                                                  stride);
+            else
+                run.program.kernels->matmul(weights(group), rows, row_count, pool_,
+                                            reinterpret_cast<Decoded*>(scratch), to, stride);
+        }
+        if (posts_.empty()) return;
+        if (!images) return apply_to_rows(run, posts_, image, out_, unit, count, out, stride);
+        for (int64_t i = 0; i < count; ++i)
+            apply_to_rows(run, posts_, image + i, out_, 0, 1, out + i * stride, stride);
+    }
+
+    // Rows of `count` results from `unit` on; of as many images where each has but one.
+    template <class T>
+    void fill_rows(const Run& run, int64_t image, int64_t unit, int64_t count, bool images,
+                   Row<T>* rows) const {
+        const int64_t line = unit / width_;
+        int64_t map = line / height_, y = line % height_, x = unit % width_;
+        const T* data = run.at<T>(data_, image);
+        const float* scales = scale_ < 0 ? nullptr : run.at<float>(scale_, image);
+        const int32_t* zeros = zero_ < 0 ? nullptr : run.at<int32_t>(zero_, image);
+        const int64_t bias_size = windows_.groups * lanes();
+        for (int64_t i = 0; i < count; ++i) {
+            for (int k = 0; k < (pool_ ? POOLED_ROWS : 1); ++k) {
+                const int64_t row = y * step_y_ + k / 2, column = x * step_x_ + k % 2;
+                *rows++ = {data + windows_.base + map * windows_.map_size + row * windows_.line +
+                               column * windows_.pixel,
+                           scales ? scales[map] : 1.0F, zeros ? zeros[map] : 0,
+                           bias_ + (row_class_[row] + column_class_[column]) * bias_size};
+            }
+            if (images) {
+                if (i + 1 == count) break;
+                ++image;
+                data = run.at<T>(data_, image);
+                if (scales) scales = run.at<float>(scale_, image);
+                if (zeros) zeros = run.at<int32_t>(zero_, image);
+            } else if (++x == width_) {
+                x = 0;
+                if (++y == height_) {
+                    y = 0;
+                    ++map;
+                }
+            }
+        }
+    }
+
+    int64_t data_, scale_, zero_;
+    bool exact_, bytes_, relu_, pool_ = false;
+    Windows windows_;
+    int64_t outputs_, blocks_ = 0, scale_groups_ = 0, reach_ = 0;
+    const uint8_t* codes_;
+    const int32_t *offsets_, *group_blocks_, *sums_, *row_class_, *column_class_;
+    const float *scales_, *bias_;
+    int64_t step_y_ = 1, step_x_ = 1, height_, width_;
+    std::vector<Post> posts_;
+    View out_;
+};
+
+}  // namespace
+
+std::unique_ptr<Step> make_Product(Reader& r) { return std::make_unique<Product>(r); }
+
+}  // namespace tritbench

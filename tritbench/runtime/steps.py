@@ -1,0 +1,403 @@
+"""The steps of a Program: what one call of a function in `native/` does, one dataclass each.
+
+Fields stand in the order in which `native/` reads them. Sizes are for one image; a step works on
+every image of a batch in the same way. Maps are [maps, height, width, channels].
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+# Elementwise functions of a `Post`, in the order of native/elementwise.h.
+FUNCTIONS = (
+    *("add", "sub", "rsub", "mul", "div", "rdiv", "maximum", "minimum"),
+    *("relu", "leaky_relu", "clamp", "hardswish", "hardsigmoid", "abs", "neg", "reciprocal"),
+    *("sqrt", "rsqrt", "exp", "log", "pow", "sigmoid", "silu", "tanh", "gelu", "gelu_tanh"),
+    *("erf", "elu", "selu", "mish", "softplus", "prelu"),
+)
+REDUCTIONS = ("mean", "sum", "amax", "amin", "norm")
+
+
+@dataclass(frozen=True)
+class View:
+    """Elements of a buffer, of 4 bytes each: `offset` + Σ index × stride."""
+
+    buffer: int
+    offset: int
+    sizes: tuple[int, ...]
+    strides: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Post:
+    """An elementwise function of what a step gives, before it is written.
+
+    Attributes:
+        function: one of FUNCTIONS.
+        operand: the other operand, in the sizes of the result; None where it is the number `a`, or
+            where there is none.
+        a: a number of the function.
+        b: another.
+        c: another.
+    """
+
+    function: str
+    operand: View | None = None
+    a: float = 0.0
+    b: float = 0.0
+    c: float = 0.0
+
+
+@dataclass(frozen=True)
+class Check:
+    """Whether each image is finite; one that is not gives NaN."""
+
+    x: int
+    count: int
+
+
+@dataclass(frozen=True)
+class Normalize:
+    """(x - mean) / std for each channel of [channels, area]; x = pixel / 255 for uint8."""
+
+    x: int
+    out: int
+    pixels: bool
+    area: int
+    mean: Array
+    std: Array
+
+
+@dataclass(frozen=True)
+class Indices:
+    """int64 as int32; what does not fit is -1."""
+
+    x: int
+    out: int
+    count: int
+
+
+@dataclass(frozen=True)
+class PlacePixels:
+    """uint8 [channels, height, width] with zeros around."""
+
+    x: int
+    out: int
+    channels: int
+    height: int
+    width: int
+    padding: tuple[int, ...]  # top, left, bottom, right
+
+
+@dataclass(frozen=True)
+class Quantize:
+    """Each map as 8 bits with a scale and a zero point of its own, padded with the latter."""
+
+    x: View
+    padding: tuple[int, ...]  # top, left, bottom, right
+    data: int
+    scale: int
+    zero: int
+
+
+@dataclass(frozen=True)
+class Pad:
+    """Float maps with zeros around."""
+
+    x: View
+    padding: tuple[int, ...]  # top, left, bottom, right
+    out: int
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Where the rows of a product lie: one for each output position of padded maps.
+
+    Attributes:
+        base: of the first, elements.
+        maps: how many.
+        map_size: elements from one to the next.
+        height: output positions.
+        width: the same.
+        line: elements from one line of positions to the next.
+        pixel: elements from one position to the next.
+        groups: of channels (of a grouped convolution).
+        group: elements from one group's inputs to the next's.
+    """
+
+    base: int
+    maps: int
+    map_size: int
+    height: int
+    width: int
+    line: int
+    pixel: int
+    groups: int
+    group: int
+
+
+@dataclass(frozen=True)
+class Product:
+    """Rows of activations times ternary or 8-bit weights (native/kernels.h), then `posts`.
+
+    Attributes:
+        data: uint8, or float32 without scale and zero.
+        exact: whether data are float32.
+        scale: float32 of each map; None is 1.
+        zero: int32 of each map; None is 0.
+        windows: the rows.
+        outputs: of each group.
+        integer: whether weights are 8-bit.
+        codes: uint8 [groups × panels, blocks, 64 or 256].
+        offsets: int32 [blocks, 4].
+        group_blocks: int32 [scales of a row].
+        scales: float32 [groups, scales, lanes].
+        sums: int32 [groups, scales, lanes].
+        bias: float32 [classes, groups, lanes].
+        row_class: of each line of positions, int32 [height].
+        column_class: int32 [width].
+        relu: whether ReLU follows.
+        pool: (0, 0), or the steps of 2×2 max-pooling; `windows` are then those before it.
+        posts: what follows.
+        out: float32 [maps, height, width, groups × outputs].
+    """
+
+    data: int
+    exact: bool
+    scale: int | None
+    zero: int | None
+    windows: Windows
+    outputs: int
+    integer: bool
+    codes: Array
+    offsets: Array
+    group_blocks: Array
+    scales: Array
+    sums: Array
+    bias: Array
+    row_class: Array
+    column_class: Array
+    relu: bool
+    pool: tuple[int, ...]
+    posts: tuple[Post, ...]
+    out: View
+
+
+@dataclass(frozen=True)
+class FloatProduct:
+    """Rows of float32 times float32 weights, then `posts`.
+
+    Attributes:
+        data: padded maps.
+        windows: the rows.
+        outputs: of each group.
+        inputs: of a tap.
+        offsets: where a tap's inputs begin, int64 [taps].
+        weights: float32 [groups, panels, taps, inputs, 16].
+        bias: float32 [groups, panels × 16].
+        bounds: least and greatest of an output.
+        posts: what follows.
+        out: maps.
+    """
+
+    data: int
+    windows: Windows
+    outputs: int
+    inputs: int
+    offsets: Array
+    weights: Array
+    bias: Array
+    bounds: tuple[float, float]
+    posts: tuple[Post, ...]
+    out: View
+
+
+@dataclass(frozen=True)
+class Depthwise:
+    """A convolution of each channel with one filter (native/float_kernels.h).
+
+    Attributes:
+        data: uint8 maps with scale, zero point and padding, or float32 maps without.
+        scale: of each map; None for float32.
+        zero: the same.
+        base: of the first map, elements.
+        maps: how many.
+        size: height and width of a map, channels, and output height and width.
+        kernel: height and width.
+        stride: of both.
+        padding: above and left of a map; zeros where it has its padding in it.
+        dilation: of both.
+        weights: int8 [panels, ⌈height / 4⌉, width, 16, 4] or float32 [panels, height, width, 16].
+        scales: float32 [panels × 16]; of float32 none.
+        sums: int32 [panels × 16], of int8 weights; of float32 none.
+        bias: float32 [panels × 16].
+        bounds: least and greatest of an output.
+        posts: what follows.
+        out: maps.
+    """
+
+    data: int
+    scale: int | None
+    zero: int | None
+    base: int
+    maps: int
+    size: tuple[int, ...]
+    kernel: tuple[int, ...]
+    stride: tuple[int, ...]
+    padding: tuple[int, ...]
+    dilation: tuple[int, ...]
+    weights: Array
+    scales: Array
+    sums: Array
+    bias: Array
+    bounds: tuple[float, float]
+    posts: tuple[Post, ...]
+    out: View
+
+
+@dataclass(frozen=True)
+class Elementwise:
+    """`posts` of x; all views have the same sizes."""
+
+    x: View
+    posts: tuple[Post, ...]
+    out: View
+
+
+@dataclass(frozen=True)
+class Reduce:
+    """Over the last `dims` dimensions of x, one after another; out has the others."""
+
+    x: View
+    dims: int
+    how: str  # of REDUCTIONS
+    order: float  # of the norm
+    out: View
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Windows of maps; rows `top` to `bottom` by `step` (and so for columns) of each.
+
+    `divisors` of rows times those of columns divide the sum of an average; without them it is the
+    greatest.
+    """
+
+    x: View
+    top: Array
+    bottom: Array
+    left: Array
+    right: Array
+    step: tuple[int, ...]
+    average: bool
+    row_divisors: Array
+    column_divisors: Array
+    out: View
+
+
+@dataclass(frozen=True)
+class Softmax:
+    """Along the last dimension; its logarithm where `log`."""
+
+    x: View
+    log: bool
+    out: View
+
+
+@dataclass(frozen=True)
+class LayerNorm:
+    """(x - mean) / sqrt(variance + eps) × weight + bias of rows [rows, n]."""
+
+    x: View
+    eps: float
+    weight: Array  # [n], or none
+    bias: Array
+    out: View
+
+
+@dataclass(frozen=True)
+class GroupNorm:
+    """The same of maps [maps, pixels, channels], over neighbouring channels in `groups`."""
+
+    x: View
+    groups: int
+    eps: float
+    weight: Array  # [channels], or none
+    bias: Array
+    out: View
+
+
+@dataclass(frozen=True)
+class Attention:
+    """softmax(query × keyᵀ × scale + mask) × value; views are [.., .., .., rows, features]."""
+
+    query: View
+    key: View
+    value: View
+    mask: View | None
+    causal: bool
+    scale: float
+    out: View
+
+
+@dataclass(frozen=True)
+class MatMul:
+    """[…, rows, inner] × […, inner, columns], three leading dimensions."""
+
+    x: View
+    y: View
+    out: View
+
+
+@dataclass(frozen=True)
+class Copy:
+    """Elements as they are."""
+
+    x: View
+    out: View
+
+
+@dataclass(frozen=True)
+class Gather:
+    """Of [outer, n, inner] what `table` says, or `fill` where it is -1: [outer, m, inner]."""
+
+    x: View
+    table: Array
+    fill: float
+    out: View
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """Rows of `weights` [entries, features] at int32 indices [rows]."""
+
+    indices: View
+    weights: Array
+    out: View
+
+
+Step = (
+    Check
+    | Normalize
+    | Indices
+    | PlacePixels
+    | Quantize
+    | Pad
+    | Product
+    | FloatProduct
+    | Depthwise
+    | Elementwise
+    | Reduce
+    | Pool
+    | Softmax
+    | LayerNorm
+    | GroupNorm
+    | Attention
+    | MatMul
+    | Copy
+    | Gather
+    | Embedding
+)
