@@ -34,7 +34,9 @@ def main() -> None:
     engine = results.engine or "not recorded"
     svgs = figures(results)
     outputs = {
-        BENCHMARKS / "summary.md": summary_markdown(results.runs, results.machine, engine, title),
+        BENCHMARKS / "summary.md": summary_markdown(
+            results.runs, results.machine, engine, title, results.peers
+        ),
         BENCHMARKS / "report.html": page_html(results, evidence, title),
         DIAGRAM: mermaid_markdown(results.runs, title),
     }

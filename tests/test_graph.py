@@ -14,7 +14,9 @@ from tritbench.errors import TritbenchError
 from tritbench.graph import OPS, capture, from_json, run, to_json
 from tritbench.graph.onnx import onnx_model
 from tritbench.graph.passes import fold_batch_norm
+from tritbench.graph.pixels import fold_normalization
 from tritbench.graph.shapes import with_batch
+from tritbench.graph.straight import straight
 
 NETWORKS = networks()
 
@@ -42,6 +44,48 @@ def test_a_graph_computes_what_the_module_does_for_any_batch(graphs, name, batch
     with torch.no_grad():
         expected = copy.deepcopy(module).eval()(inputs)
     torch.testing.assert_close(run(graphs[name], inputs), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_graph_as_one_function_computes_the_same(graphs, name):
+    example = NETWORKS[name][1]
+    inputs = torch.cat([example] * 3)
+    with torch.inference_mode():
+        assert torch.equal(straight(graphs[name])(inputs), run(graphs[name], inputs))
+
+
+class Pixels(nn.Module):
+    """Takes images as `first` does, and needs an average pool."""
+
+    def __init__(self, first):
+        super().__init__()
+        self.first = first
+
+    def forward(self, x):
+        return nn.functional.adaptive_avg_pool2d(self.first(x), 1).flatten(1)
+
+
+@pytest.mark.parametrize(
+    ("module", "operations"),
+    [
+        (nn.Sequential(nn.Flatten(), nn.Linear(75, 4)), ["reshape", "linear"]),
+        (Pixels(nn.Conv2d(3, 4, 3)), ["conv2d", "adaptive_avg_pool2d", "reshape"]),
+        (Pixels(nn.Conv2d(3, 4, 3, padding=1, bias=False)), ["add", "conv2d"]),
+        (Pixels(nn.Conv2d(3, 6, 3, groups=3)), ["mul", "add", "conv2d"]),
+        (Pixels(nn.ReLU()), ["mul", "add", "relu"]),
+    ],
+)
+def test_the_normalization_of_pixels_goes_into_the_first_weights(module, operations):
+    """Where a convolution pads, its zeros are those of normalized pixels: the mean stays apart."""
+    torch.manual_seed(0)
+    mean, std = (0.2, 0.5, 0.7), (0.1, 0.3, 0.25)
+    pixels = torch.randint(0, 256, (4, 3, 5, 5)).float()
+    wide = [torch.tensor(values).view(3, 1, 1) for values in (mean, std)]
+    normalized = (pixels / 255 - wide[0]) / wide[1]
+    graph = capture(module.eval(), normalized[:2])
+    folded = fold_normalization(graph, mean, std)
+    assert [node.op for node in folded.nodes][: len(operations)] == operations
+    torch.testing.assert_close(run(folded, pixels), run(graph, normalized), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", NETWORKS)

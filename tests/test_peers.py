@@ -12,6 +12,7 @@ from tiny import write_tiny_dataset
 from torch import nn
 
 from tritbench import data
+from tritbench.errors import TritbenchError
 from tritbench.graph import capture
 from tritbench.measure.benchmark import measure_model
 from tritbench.measure.energy import Meter, find_meter, joules_per_image
@@ -22,6 +23,7 @@ from tritbench.measure.peers import (
     FloatNetwork,
     Peer,
     build_peer,
+    deployed,
     ort,
 )
 from tritbench.measure.rows import COLUMNS, rows_csv
@@ -195,6 +197,27 @@ def files(tmp_path):
     return paths
 
 
+@pytest.mark.parametrize("name", ["linear", "mlp", "cnn"])
+def test_the_baseline_is_the_network_with_all_folded_that_can_be(name):
+    """It gives the same logits; its operations are the layers', and what a padding needs."""
+    model, pixels = network(name).eval(), images(8)
+    folded = on_pixels(model)
+    with torch.inference_mode():
+        expected = model(spec().normalize(pixels))
+    torch.testing.assert_close(deployed(folded, pixels)(pixels), expected, rtol=1e-4, atol=1e-4)
+    kinds = [node.op for node in folded.graph.nodes]
+    assert "batch_norm" not in kinds
+    assert kinds.count("mul") == 0
+    assert kinds.count("add") == (name == "cnn")
+
+
+def test_a_baseline_that_computes_something_else_is_refused():
+    other = on_pixels(network("linear"))
+    other.module = torch.nn.Sequential(other.module, torch.nn.Tanh())
+    with pytest.raises(TritbenchError, match="FP32 with its normalizations folded is off by"):
+        deployed(other, images(8))
+
+
 def test_a_run_has_rows_of_peers_with_all_columns(files, tmp_path):
     peers_here()
     dataset = data.load(write_tiny_dataset(tmp_path / "toys"), 60, 0)
@@ -216,21 +239,22 @@ def test_a_run_has_rows_of_peers_with_all_columns(files, tmp_path):
         *(("fp32", 1), ("ptq", 1), ("fp32", 4), ("ptq", 4))
     ]
     assert [(row["mode"], row["method"]) for row in found.peers] == [
-        *(("peer", "torch fp32"), ("peer", "torch fp32")),
-        *(("peer", "onnxruntime fp32"), ("peer", "onnxruntime fp32")),
+        *(("peer", "torch eager"), ("peer", "onnxruntime fp32")),
+        *(("peer", "torch eager"), ("peer", "onnxruntime fp32")),
     ]
     assert set(found.absent) == set(PEERS) - {"onnxruntime fp32"}
     for row in (*found.rows, *found.peers):
         assert set(row) == set(COLUMNS)
     assert len(rows_csv(found.peers).splitlines()) == 5
     fp32, ptq, *_ = found.rows
-    eager, _, ort, _ = found.peers
+    eager, ort, *_ = found.peers
     assert fp32["mcnemar_p"] is None
     assert 0 <= ptq["mcnemar_p"] <= 1
     assert ptq["flips_lost"] - ptq["flips_won"] == round(
         100 * (fp32["test_accuracy"] - ptq["test_accuracy"])
     )
-    assert eager["latency_s"] == fp32["latency_s"]
+    assert eager["speedup"] == fp32["latency_s"] / eager["latency_s"]
+    assert eager["test_accuracy"] == fp32["test_accuracy"]
     assert (ort["agreement"], ort["mcnemar_p"]) == (1.0, 1.0)
     assert ort["speedup"] == fp32["latency_s"] / ort["latency_s"]
     assert ptq["peak_memory_bytes"] == 4096

@@ -24,12 +24,14 @@ from tritbench.report.flips import read_flips
 from tritbench.report.networks import examine
 from tritbench.report.pictures import TRIT_COLORS, image_png, trits_png
 from tritbench.report.sections.sweeps import sweeps_section
+from tritbench.report.summary import fastest_fp32
 from tritbench.report.sweeps import read_sweep_csv
 
 
-def point(method, accuracy, latency, mode="peer"):
+def point(method, accuracy, latency, mode="peer", model="m", batch_size=1):
     return SimpleNamespace(
-        model="m",
+        model=model,
+        batch_size=batch_size,
         mode=mode,
         method=method,
         test_accuracy=accuracy,
@@ -58,6 +60,20 @@ def test_a_peer_that_lies_where_fp32_does_is_not_drawn_again():
     peers = [point("torch fp32", 0.9, 1e-3), point("torch compile", 0.9, 2e-3)]
     rows = chart_data.trade_off("latency_s", [fp32], peers)
     assert [row["label"] for row in rows] == ["m, FP32", "m, torch compile"]
+
+
+def test_the_fastest_fp32_is_what_runs_the_same_batch_in_float32_soonest():
+    ternary, fp32 = point("", 0.9, 1e-4, "qat"), point("", 0.9, 4e-3, "fp32")
+    peers = [point("openvino fp32", 0.9, 3e-4), point("openvino int8", 0.9, 2e-4)]
+    runs = [fp32, ternary]
+    assert fastest_fp32(ternary, runs, peers) == ("openvino fp32", pytest.approx(3))
+    assert fastest_fp32(ternary, runs, []) == ("torch", pytest.approx(40))
+    elsewhere = [
+        point("openvino fp32", 0.9, 3e-4, batch_size=128),
+        point("openvino fp32", 0.9, 3e-4, model="other"),
+    ]
+    assert fastest_fp32(ternary, runs, elsewhere)[0] == "torch"
+    assert fastest_fp32(point("", 0.9, None, "qat"), runs, peers) is None
 
 
 def test_flips_are_counted_and_the_worst_come_first(tmp_path: Path):

@@ -82,6 +82,7 @@ def onnx_model(
     graph: Graph,
     mean: Sequence[float] = (),
     std: Sequence[float] = (),
+    pixels: bool = False,
 ) -> Any:
     """A checked ONNX model: `images` to `logits`, both with a symbolic batch.
 
@@ -91,18 +92,20 @@ def onnx_model(
         mean: of each channel of uint8 `images`, pixels being 0..1; without it `images` are what
             the graph takes.
         std: likewise.
+        pixels: whether the graph takes pixels, 0..255, so that `images` are uint8 as they are.
     """
     ((_, value),) = graph.inputs.items()
     kinds = {"float32": onnx.TensorProto.FLOAT, "int64": onnx.TensorProto.INT64}
-    kind = onnx.TensorProto.UINT8 if mean else kinds[value.dtype]
+    kind = onnx.TensorProto.UINT8 if mean or pixels else kinds[value.dtype]
     builder = OnnxBuilder(onnx, "images")
     images = "images"
+    if mean or pixels:
+        images = builder.add("Cast", images, to=onnx.TensorProto.FLOAT)
     if mean:
         wide = (-1, *(1,) * (len(value.shape) - 2))
         means, stds = (np.reshape(numbers, wide) for numbers in (mean, std))
-        pixels = builder.add("Cast", images, to=onnx.TensorProto.FLOAT)
-        scaled = builder.add("Mul", pixels, builder.constant(1 / (255 * stds)))
-        images = builder.add("Add", scaled, builder.constant(-means / stds))
+        images = builder.add("Mul", images, builder.constant(1 / (255 * stds)))
+        images = builder.add("Add", images, builder.constant(-means / stds))
     result = add_graph(builder, graph, [images])
     builder.nodes.append(onnx.helper.make_node("Identity", [result], ["logits"], "logits"))
     info = onnx.helper.make_tensor_value_info

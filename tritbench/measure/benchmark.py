@@ -24,7 +24,15 @@ from tritbench.measure.classes import class_rows, confusion_rows
 from tritbench.measure.energy import Meter, joules_per_image
 from tritbench.measure.latency import Latency, interleaved
 from tritbench.measure.memory import PeakMemory
-from tritbench.measure.peers import EAGER, PEERS, AbsentError, FloatNetwork, Peer, build_peer
+from tritbench.measure.peers import (
+    EAGER,
+    PEERS,
+    AbsentError,
+    FloatNetwork,
+    Peer,
+    build_peer,
+    deployed,
+)
 from tritbench.measure.rows import METRICS, RECIPE, Row
 from tritbench.measure.statistics import ratio_interval
 from tritbench.measure.storage import Storage, float_storage, ternary_storage
@@ -45,7 +53,7 @@ class Result:
     Attributes:
         rows: one for each mode and batch size.
         peers: the same for each peer that ran the FP32 network, with mode `peer`; the first is
-            PyTorch, whose rows are FP32's own.
+            PyTorch with the checkpoint's own modules.
         absent: peer to the reason why it did not.
         classes: as `class_rows` makes them of the test split.
         confusions: as `confusion_rows` does.
@@ -74,7 +82,8 @@ def measure_model(
 ) -> Result:
     """Run the files of one model; one row for each mode and batch size.
 
-    Ternary files run on the native engine, and on the PyTorch reference beside it. Without
+    Ternary files run on the native engine, and on the PyTorch reference beside it. FP32 is timed as
+    one deploys it, its normalizations folded into weights. Without
     `settings.latency` nothing is timed and no peer runs: one row for each mode.
 
     Args:
@@ -97,9 +106,10 @@ def measure_model(
     }
     fp32 = models["fp32"]
     assert isinstance(fp32, ReferenceModel)  # a checkpoint runs in PyTorch
-    peers, absent = _peers(
-        fp32, settings.peers if settings.latency else (), dataset.train.pixels[:CALIBRATION]
-    )
+    spec = fp32.input
+    network = FloatNetwork(fp32.network, capture(fp32.network, torch.zeros(2, *spec.shape)), spec)
+    examples = dataset.train.pixels[:CALIBRATION]
+    peers, absent = _peers(network, settings.peers if settings.latency else (), examples)
     storage = {mode: stored(path) for mode, path in paths.items()}
     storage |= {peer: _peer_storage(built, storage["fp32"]) for peer, built in peers.items()}
     calls: dict[str, Callable[[Tensor], Tensor]] = {
@@ -126,8 +136,15 @@ def measure_model(
         reference = score(predict(model, test.pixels, str(paths[mode])), test.labels).accuracy
         fixed[mode]["reference_accuracy"] = reference
         fixed[mode]["engine_accuracy_delta"] = fixed[mode]["test_accuracy"] - reference
+    if settings.latency:
+        eager = {EAGER: {**fixed["fp32"], "method": EAGER}}
+        fixed = {key: fixed[key] for key in paths} | eager | fixed
     bytes_at_peak = memory() if memory else {}
-    timed = dict(calls)
+    timed: dict[str, Callable[[Tensor], object]] = {
+        **calls,
+        "fp32": deployed(network, examples),
+        EAGER: fp32,
+    }
     if references:
         # Those of other modes have the same layers, with other numbers in them.
         timed[REFERENCE] = next(iter(references.values()))
@@ -152,7 +169,7 @@ def measure_model(
                     "batch_size": batch_size,
                     **columns,
                     **_latency(key, latency, has_reference=key in references),
-                    "joules_per_image": meter and joules_per_image(calls[key], images, meter),
+                    "joules_per_image": meter and joules_per_image(timed[key], images, meter),
                     "peak_memory_bytes": path and bytes_at_peak.get((path, batch_size)),
                     "threads": settings.threads,
                     **about,
@@ -160,10 +177,9 @@ def measure_model(
             )
     own = {mode: logits[mode] for mode in paths}
     print(f"{name}: {', '.join(calls)} measured in {time.perf_counter() - start:.1f} s")
-    eager = [{**row, "mode": "peer", "method": EAGER} for row in rows if row["mode"] == "fp32"]
     return Result(
         [row for row in rows if row["mode"] != "peer"],
-        eager + [row for row in rows if row["mode"] == "peer"],
+        [row for row in rows if row["mode"] == "peer"],
         absent,
         class_rows(name, own, test.labels, dataset.classes),
         confusion_rows(name, own, test.labels, dataset.classes),
@@ -173,11 +189,9 @@ def measure_model(
 
 
 def _peers(
-    fp32: ReferenceModel, names: Sequence[PeerName], images: Tensor
+    network: FloatNetwork, names: Sequence[PeerName], images: Tensor
 ) -> tuple[dict[str, Peer], dict[str, str]]:
     """The peers that run a float network of uint8 images, and why the others do not."""
-    spec = fp32.input
-    network = FloatNetwork(fp32.network, capture(fp32.network, torch.zeros(2, *spec.shape)), spec)
     peers: dict[str, Peer] = {}
     absent: dict[str, str] = {}
     for name in PEERS:

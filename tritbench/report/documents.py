@@ -12,6 +12,7 @@ from pathlib import Path
 from tritbench.errors import TritbenchError
 from tritbench.files import write_atomic
 from tritbench.report import seeds
+from tritbench.report.extras import read_peers
 from tritbench.report.runs import Run, parse_runs, read_machine
 from tritbench.report.summary import (
     MODE_NAMES,
@@ -80,7 +81,9 @@ def filled(text: str, origin: str) -> str:
 def results() -> str:
     """README's table: accuracy, bytes and the first latency; and what they hold for."""
     runs = _runs()
-    header, rows = results_table(runs)
+    models = list(dict.fromkeys(run.model for run in runs))
+    peers = read_peers(BENCHMARKS / "peers.csv", models, runs[0].run_id)
+    header, rows = results_table(runs, peers)
     first = f"batch {runs[0].batch_size}"
     shown = [i for i, name in enumerate(header) if name.startswith(SHOWN) or name.endswith(first)]
     table = markdown_table([header[i] for i in shown], [[row[i] for i in shown] for row in rows])

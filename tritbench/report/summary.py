@@ -3,10 +3,13 @@
 from collections.abc import Callable, Sequence
 
 from tritbench.measure.statistics import SIGNIFICANT
+from tritbench.report.extras import Peer
 from tritbench.report.runs import Machine, Run
 
 MODE_NAMES = {"fp32": "FP32", "ptq": "PTQ", "qat": "QAT"}
 NOTHING = "–"
+# The peers that run a network in FP32, as peers.csv names them.
+FP32_RUNTIMES = ("torch eager", "torch compile", "onnxruntime fp32", "openvino fp32")
 DISTURBED = (
     "the machine was disturbed while this or FP32 was timed (the 95th percentile is a quarter or "
     "more above the median); measure again before you rely on it."
@@ -110,7 +113,33 @@ def verdict(p: float) -> str:
     return f"{'*' if p < SIGNIFICANT else ''} ({text})"
 
 
-def results_table(runs: Sequence[Run]) -> tuple[list[str], list[list[str]]]:
+def fastest_fp32(run: Run, runs: Sequence[Run], peers: Sequence[Peer]) -> tuple[str, float] | None:
+    """What runs this model in FP32 at this batch size soonest, and how many times `run` is as fast.
+
+    None where it was not timed.
+    """
+    taken = {
+        f"{peer.method}": peer.latency_s
+        for peer in peers
+        if (peer.model, peer.batch_size) == (run.model, run.batch_size)
+        and peer.method in FP32_RUNTIMES
+    }
+    own = next(
+        other
+        for other in runs
+        if (other.model, other.mode, other.batch_size) == (run.model, "fp32", run.batch_size)
+    )
+    taken["torch"] = own.latency_s
+    timed = {name: latency for name, latency in taken.items() if latency is not None}
+    if not timed or run.latency_s is None:
+        return None
+    name = min(timed, key=timed.__getitem__)
+    return name, timed[name] / run.latency_s
+
+
+def results_table(
+    runs: Sequence[Run], peers: Sequence[Peer] = ()
+) -> tuple[list[str], list[list[str]]]:
     """Header and rows of the table that the summary and the page show, unescaped."""
     header = [
         "model",
@@ -125,6 +154,7 @@ def results_table(runs: Sequence[Run]) -> tuple[list[str], list[list[str]]]:
     ]
     for run in by_model_and_mode(runs)[0]:
         header += [f"latency, batch {run.batch_size}", f"speed-up, batch {run.batch_size}"]
+        header += [f"to the fastest FP32, batch {run.batch_size}"] if peers else []
     rows = []
     for group in by_model_and_mode(runs):
         run = group[0]
@@ -141,6 +171,8 @@ def results_table(runs: Sequence[Run]) -> tuple[list[str], list[list[str]]]:
         ]
         for timed in group:
             row += [seconds(timed.latency_s), speedup(timed)]
+            fastest = fastest_fp32(timed, runs, peers)
+            row += [times(fastest[1]) if fastest else NOTHING] if peers else []
         rows.append(row)
     return header, rows
 
@@ -183,7 +215,9 @@ def escape_markdown(text: str) -> str:
     return "".join(f"\\{char}" if char in "\\`*_[]#|~$" else char for char in text)
 
 
-def summary_markdown(runs: Sequence[Run], machine: Machine, engine: str, title: str) -> str:
+def summary_markdown(
+    runs: Sequence[Run], machine: Machine, engine: str, title: str, peers: Sequence[Peer] = ()
+) -> str:
     """benchmarks/summary.md.
 
     Args:
@@ -191,8 +225,9 @@ def summary_markdown(runs: Sequence[Run], machine: Machine, engine: str, title: 
         machine: where the latencies were taken.
         engine: what executed the ternary models.
         title: the report's.
+        peers: what else ran the FP32 networks.
     """
-    header, rows = results_table(runs)
+    header, rows = results_table(runs, peers)
     lines = [
         f"# {escape_markdown(title)}: {escape_markdown(runs[0].dataset)}",
         "",
@@ -204,10 +239,11 @@ def summary_markdown(runs: Sequence[Run], machine: Machine, engine: str, title: 
         + ".",
         "",
         "Bytes are the stored weights (KB = 1000 bytes); latency is the median of a batch; smaller "
-        "and speed-up are against the same model in FP32, measured in the same run on the machine "
-        "named above. Intervals are 95%: Wilson's over the test images, which do not cover what "
-        "another seed would change, and a bootstrap's over the timed rounds. p is McNemar's exact "
-        "test against FP32 on the same images, \\* a significant difference (p below 0.05).",
+        "and speed-up are against the same model in FP32 as one deploys it (PyTorch, "
+        "normalizations folded), measured in the same run on the machine named above. Intervals "
+        "are 95%: Wilson's over the test images, which do not cover what another seed would "
+        "change, and a bootstrap's over the timed rounds. p is McNemar's exact test against FP32 "
+        "on the same images, \\* a significant difference (p below 0.05).",
     ]
     if any(run.disturbed for run in runs):
         lines += ["", f"\\~: {DISTURBED}"]

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
+from tritbench.errors import TritbenchError
 from tritbench.measure.accuracy import BATCH
 from tritbench.measure.peers import ort, ov, pytorch, tq2_0
 from tritbench.measure.peers.peer import AbsentError, Call, FloatNetwork, Peer
@@ -16,13 +17,15 @@ from tritbench.packing.weights import PackedGraph
 from tritbench.params import PeerName
 
 __all__ = ["EAGER", "PEERS", "AbsentError", "Call", "FloatNetwork", "Peer"]
-__all__ += ["build_peer", "kernel_peers"]
+__all__ += ["build_peer", "deployed", "kernel_peers"]
 
 # Of the outputs' norm; 8 bits cost some hundredths. With AVX-512, OpenVINO 2026.4 gives numbers
 # around 1e8 for some int8 networks with narrow layers.
 MAX_ERROR = 0.5
+ROUNDING = 1e-3  # of the largest output; float32 is off by some millionths
 LEAST_SIZE = 1e-30  # of outputs that are all zero
-EAGER = "torch fp32"  # what runs the FP32 checkpoints as they are
+# What runs the FP32 checkpoints as they are, module by module.
+EAGER = "torch eager"
 
 # What runs a float network. Each takes it and images: examples of its input, on which it
 # calibrates where it has to.
@@ -39,6 +42,21 @@ TERNARY: Mapping[str, Callable[[PackedGraph, Tensor], tuple[str, Call]]] = {
     "onnxruntime 2-bit": ort.two_bit,
     "ggml tq2_0": tq2_0.linear,
 }
+
+
+def deployed(network: FloatNetwork, images: Tensor) -> Call:
+    """The network as one deploys it in PyTorch: the baseline of every speed-up.
+
+    Raises:
+        TritbenchError: where it gives something else than the network on `images`.
+    """
+    call = pytorch.deployed(network)
+    with torch.inference_mode():
+        expected, found = network.module(images), call(images)
+    error = float((found - expected).abs().max() / expected.abs().max().clamp(min=LEAST_SIZE))
+    if not error <= ROUNDING:
+        raise TritbenchError(f"FP32 with its normalizations folded is off by {error:.1g}")
+    return call
 
 
 def build_peer(name: PeerName, network: FloatNetwork, images: Tensor) -> Peer:
@@ -77,7 +95,7 @@ def kernel_peers(
     Returns:
         by name, what could be had, PyTorch first; and why the others could not.
     """
-    found: dict[str, Call] = {EAGER: lambda _: model.module(x)}
+    found: dict[str, Call] = {"torch fp32": lambda _: model.module(x)}
     absent: dict[str, str] = {}
     for name in PEERS:
         if name != "torch compile":  # which takes seconds to compile each case

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from tritbench.graph.graph import Graph
 from tritbench.graph.onnx import onnx_model
 from tritbench.graph.passes import fold_batch_norm
+from tritbench.graph.pixels import fold_normalization
 from tritbench.shapes import InputSpec
 
 Call = Callable[[Any], Any]
@@ -33,13 +34,15 @@ class FloatNetwork:
 
     Attributes:
         module: of uint8 images where there is a `spec`, else of what the graph takes.
-        graph: BatchNorm folded, of float32.
-        spec: how uint8 images become what the graph takes.
+        graph: BatchNorm folded, and the normalization of pixels where there is a `spec`: what one
+            deploys. It takes float32, pixels as 0..255.
+        spec: how uint8 images become what the network takes.
     """
 
     def __init__(self, module: nn.Module, graph: Graph, spec: InputSpec | None = None) -> None:
         self.module = nn.Sequential(*([_Normalize(spec)] if spec else []), module).eval()
-        self.graph = fold_batch_norm(graph).scaled()
+        folded = fold_batch_norm(graph).scaled()
+        self.graph = fold_normalization(folded, spec.mean, spec.std) if spec else folded
         self.spec = spec
 
     def onnx(self) -> Any:
@@ -51,8 +54,7 @@ class FloatNetwork:
         need("onnx")
         import onnx
 
-        of_pixels = (self.spec.mean, self.spec.std) if self.spec else ()
-        return onnx_model(onnx, self.graph, *of_pixels)
+        return onnx_model(onnx, self.graph, pixels=self.spec is not None)
 
 
 class _Normalize(nn.Module):

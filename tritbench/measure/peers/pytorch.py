@@ -13,7 +13,14 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from tritbench.measure.peers.peer import AbsentError, FloatNetwork, Peer
+from tritbench.graph.straight import straight
+from tritbench.measure.peers.peer import AbsentError, Call, FloatNetwork, Peer
+
+
+def deployed(network: FloatNetwork) -> Call:
+    """What one deploys: BatchNorm and normalization folded, an operation a line, no gradients."""
+    function = straight(network.graph)
+    return torch.inference_mode()(lambda images: function(images.float()))
 
 
 def compiled(network: FloatNetwork, images: Tensor) -> Peer:

@@ -25,7 +25,7 @@ from tritbench.report.summary import (
 
 def results_section(results: Results) -> Section:
     """Every number of every model and mode."""
-    header, rows = results_table(results.runs)
+    header, rows = results_table(results.runs, results.peers)
     blocks = [Table("Accuracy, size and speed", header, [[minus(c) for c in row] for row in rows])]
     blocks += [
         table for table in (_agreement(results), _storage(results), _latency(results)) if table
@@ -33,7 +33,8 @@ def results_section(results: Results) -> Section:
     lead = (
         "Intervals are Wilson's 95% over the test images. Bytes are the stored weights "
         "(KB = 1000 bytes); latency is the median of a batch. Smaller and faster compare with the "
-        "same model in FP32, measured in the same run."
+        "same model in FP32 as one deploys it (PyTorch, normalizations folded), measured in the "
+        "same run."
     )
     return Section("results", "All results", lead, blocks)
 
