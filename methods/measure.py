@@ -25,7 +25,7 @@ from tritbench.errors import TritbenchError, reported
 from tritbench.files import write_atomic
 from tritbench.graph import capture, run
 from tritbench.params import Params, load_params
-from tritbench.quantize import Quantized, QuantizedChain, quantize_ptq, train_qat
+from tritbench.quantize import TernaryWeight, quantize_ptq, train_qat
 
 THRESHOLDS = [round(0.1 * step, 1) for step in range(2, 11)]
 SWEPT = ("threshold", "optimal", "gptq")
@@ -115,7 +115,9 @@ def by_ptq(start: Start, method: str) -> Row:
     graph = capture(checkpoint.model, checkpoint.input.normalize(images[:2]))
     quantized = quantize_ptq(graph, images, checkpoint.input, params.quantize, settings)
     seconds = time.perf_counter() - began
-    return row(start, "ptq", method, partial(run, quantized.graph), zeros(quantized), seconds)
+    return row(
+        start, "ptq", method, partial(run, quantized.graph), zeros(quantized.ternary), seconds
+    )
 
 
 def by_qat(start: Start, method: str) -> Row:
@@ -139,7 +141,7 @@ def by_qat(start: Start, method: str) -> Row:
         label=f"{name} {method} {params.seed}",
     )
     seconds = time.perf_counter() - began
-    return row(start, "qat", method, quantized.model, zeros(quantized), seconds)
+    return row(start, "qat", method, quantized.model, zeros(quantized.weights), seconds)
 
 
 def qat_recipe(start: Start) -> train.Recipe:
@@ -149,9 +151,9 @@ def qat_recipe(start: Start) -> train.Recipe:
     return train.qat_recipe(params, start.name, device)
 
 
-def zeros(quantized: Quantized | QuantizedChain) -> float:
+def zeros(ternary: Mapping[str, TernaryWeight]) -> float:
     """The share of 0 trits."""
-    trits = torch.cat([weight.trits.flatten() for weight in quantized.weights.values()])
+    trits = torch.cat([weight.trits.flatten() for weight in ternary.values()])
     return float((trits == 0).double().mean())
 
 

@@ -7,7 +7,7 @@ import torch
 
 from tritbench.graph import capture
 from tritbench.packing import Normalization, graph_trit_bytes
-from tritbench.packing.graph_file import pack_graph, ternary_arrays
+from tritbench.packing.graph_file import pack_graph, packed_arrays
 from tritbench.packing.weights import IntegerArray
 from tritbench.params import QuantizeParams
 from tritbench.quantize.ternary import ternarize
@@ -21,7 +21,7 @@ def ternary_file(
     settings = QuantizeParams(
         threshold=0.7, reference="absmean", granularity=granularity, backend="native"
     )
-    weights = ternary_arrays(
+    weights = packed_arrays(
         {
             name: ternarize(torch.from_numpy(graph.parameters[name]), settings, 0.7)
             for name in graph.weights()

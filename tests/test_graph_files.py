@@ -23,7 +23,7 @@ from tritbench.packing import (
 from tritbench.packing.artifact import KEY
 from tritbench.packing.codecs import CODECS
 from tritbench.packing.container import read_container, write_container
-from tritbench.packing.graph_file import pack_graph, ternary_arrays
+from tritbench.packing.graph_file import pack_graph, packed_arrays
 from tritbench.packing.weights import IntegerArray
 from tritbench.params import PtqParams, QuantizeParams
 from tritbench.quantize import quantize_graph
@@ -47,7 +47,7 @@ def classes(graph):
 
 def file(name="residual", granularity="channel", codec="base3", normalization=None, **weights):
     found = quantized(name, granularity)
-    packed = pack_graph(found.graph, ternary_arrays(found.weights) | weights)
+    packed = pack_graph(found.graph, packed_arrays(found.weights) | weights)
     return graph_trit_bytes(packed, normalization, classes(found.graph), {"seed": 0}, codec), found
 
 

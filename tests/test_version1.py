@@ -10,7 +10,7 @@ from networks import CLASSES, SETTINGS, images, quantized, spec
 from tritbench import runtime
 from tritbench.graph import capture
 from tritbench.packing import Normalization, graph_trit_bytes, load_trit, trit_bytes
-from tritbench.packing.graph_file import pack_graph, ternary_arrays
+from tritbench.packing.graph_file import pack_graph, packed_arrays
 from tritbench.runtime.fallback import NumpyModel
 
 FOLDER = Path(__file__).parent / "fixtures/v1"
@@ -51,7 +51,7 @@ def second_version(name, mean=(0.28612709,)):
     ternary = quantized(name)
     weights = {f"{key}.weight": weight for key, weight in ternary.weights.items()}
     packed = pack_graph(
-        capture(ternary.model, torch.zeros(2, *spec().shape)), ternary_arrays(weights)
+        capture(ternary.model, torch.zeros(2, *spec().shape)), packed_arrays(weights)
     )
     return graph_trit_bytes(packed, Normalization(mean, (0.35315055,) * len(mean)), CLASSES, {})
 

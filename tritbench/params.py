@@ -41,6 +41,7 @@ PeerName = Literal[
     "openvino int8",
 ]
 AugmentName = Literal["flip", "crop"]
+Kept = Literal["int8", "float16"]
 PtqMethod = Literal["threshold", "raw", "absmean", "optimal", "gptq", "descent"]
 
 # Images that PTQ needs for BatchNorm's statistics and the covariance of a layer's inputs: one image
@@ -176,6 +177,7 @@ class QuantizeParams(Section):
     reference: Literal["raw", "absmax", "absmean"]
     granularity: Annotated[str, StringConstraints(pattern=r"^(tensor|channel|group:[1-9]\d*)$")]
     backend: Literal["native", "t81lib"]
+    keep: dict[str, Kept] = {}
 
     @property
     def group_size(self) -> int | None:

@@ -23,7 +23,7 @@ from tritbench.files import write_atomic
 from tritbench.graph import run
 from tritbench.graph.torch_export import capture
 from tritbench.packing import graph_trit_bytes, read_trit
-from tritbench.packing.graph_file import pack_graph, ternary_arrays
+from tritbench.packing.graph_file import pack
 from tritbench.params import PtqParams, QuantizeParams
 from tritbench.quantize import quantize_graph
 from tritbench.runtime.reference import from_network
@@ -90,12 +90,11 @@ def cover(name: str, module: nn.Module, size: int) -> dict[str, Any]:
         figures["kinds"] = len({node.op for node in graph.nodes})
         figures["interpreter_error"] = error(run(graph, images), module(images))
         quantized = quantize_graph(graph, [images], QUANTIZE, PTQ)
-        weights = ternary_arrays(quantized.weights)
-        packed = pack_graph(quantized.graph, weights)
+        packed = pack(quantized)
         classes = [str(index) for index in range(graph.shapes()[graph.output][-1])]
         data = graph_trit_bytes(packed, None, classes, {})
         network = read_trit(data, f"{name}.trit")
-        count = sum(weight.trits.numel() for weight in quantized.weights.values())
+        count = sum(weight.trits.numel() for weight in quantized.ternary.values())
         figures["weights"] = count
         figures["file_bytes"] = len(data)
         stored = [a.nbytes for n, a in network.stored.items() if n.endswith((".trits", ".scale"))]

@@ -16,7 +16,7 @@ from tritbench.measure.peers import Call, FloatNetwork, kernel_peers
 from tritbench.measure.rows import Row
 from tritbench.models import InputSpec, build
 from tritbench.packing import Network, Normalization
-from tritbench.packing.graph_file import pack_graph, ternary_arrays
+from tritbench.packing.graph_file import pack_graph, packed_arrays
 from tritbench.params import QuantizeParams
 from tritbench.quantize.ternary import ternarize
 
@@ -152,7 +152,7 @@ def float_and_ternary(module: nn.Module, spec: InputSpec) -> tuple[FloatNetwork,
         name: ternarize(torch.from_numpy(graph.parameters[name]), SETTINGS, THRESHOLD)
         for name in graph.weights()
     }
-    packed = pack_graph(graph, ternary_arrays(weights))
+    packed = pack_graph(graph, packed_arrays(weights))
     classes = [str(index) for index in range(graph.shapes()[graph.output][-1])]
     normalization = Normalization(spec.mean, spec.std)
     network = Network(packed, normalization, classes, "base3", {}, {})

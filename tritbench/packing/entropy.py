@@ -103,13 +103,13 @@ def check_expansion(trits: int, stored: int) -> None:
         raise TritbenchError(f"{trits} trits in {stored} bytes, expected at most {limit}")
 
 
-def entropy(trits: Trits) -> float:
-    """Bits a trit of the empirical distribution, each trit taken alone.
+def entropy(values: NDArray[Any]) -> float:
+    """Bits a trit, or any other value, of the empirical distribution, each taken alone.
 
     >>> entropy(np.array([[-1, 0, 0, 1]], np.int8))
     1.5
     """
-    return _bits(np.bincount(trits.ravel() + 1, minlength=3)[None]) / max(trits.size, 1)
+    return _bits(np.unique(values, return_counts=True)[1][None]) / max(values.size, 1)
 
 
 def _contexts(lag: int, columns: int) -> tuple[int, ...]:

@@ -21,23 +21,54 @@ from tritbench.packing.entropy import check_expansion
 from tritbench.packing.weights import IntegerArray, PackedArray, PackedGraph, TernaryArray
 
 if TYPE_CHECKING:
-    from tritbench.quantize import TernaryWeight
+    from tritbench.quantize import Quantized, Weight
 
 MOST_SIZE = 2**31  # of one dimension of a weight
 
 
-def ternary_arrays(weights: Mapping[str, "TernaryWeight"]) -> dict[str, PackedArray]:
-    """Quantized weights as a file holds them, by name."""
-    return {
-        name: TernaryArray(
-            weight.trits.flatten(1).numpy(),
-            weight.scale.numpy(),
-            weight.group_size,
-            tuple(weight.trits.shape),
-            None if weight.negative_scale is None else weight.negative_scale.numpy(),
-        )
-        for name, weight in weights.items()
-    }
+def pack(quantized: "Quantized") -> PackedGraph:
+    """What inference runs of a quantized network; weights kept in float16 are not packed."""
+    packed = pack_graph(quantized.graph, packed_arrays(quantized.weights))
+    parameters = dict(packed.graph.parameters)
+    # As they are stored.
+    parameters |= {name: to_half(parameters[name]) for name in half_weights(quantized)}
+    return PackedGraph(dataclasses.replace(packed.graph, parameters=parameters), packed.weights)
+
+
+def half_weights(quantized: "Quantized") -> list[str]:
+    """Names of the weights kept in float16."""
+    from tritbench.quantize.kept import HalfWeight  # here, for reading does without PyTorch
+
+    return [n for n, weight in quantized.weights.items() if isinstance(weight, HalfWeight)]
+
+
+def to_half(array: NDArray[Any]) -> NDArray[np.float32]:
+    """As float16 holds it; what it cannot becomes infinite."""
+    with np.errstate(over="ignore"):
+        return array.astype(np.float16).astype(np.float32)
+
+
+def packed_arrays(weights: Mapping[str, "Weight"]) -> dict[str, PackedArray]:
+    """Quantized weights as a file holds them, by name; those in float16 are not among them."""
+    from tritbench.quantize.kept import IntegerWeight  # here, for reading does without PyTorch
+    from tritbench.quantize.ternary import TernaryWeight
+
+    arrays: dict[str, PackedArray] = {}
+    for name, weight in weights.items():
+        match weight:
+            case TernaryWeight():
+                arrays[name] = TernaryArray(
+                    weight.trits.flatten(1).numpy(),
+                    weight.scale.numpy(),
+                    weight.group_size,
+                    tuple(weight.trits.shape),
+                    None if weight.negative_scale is None else weight.negative_scale.numpy(),
+                )
+            case IntegerWeight():
+                values = weight.values.flatten(1).numpy()
+                scale, shape = weight.scale.numpy(), tuple(weight.values.shape)
+                arrays[name] = IntegerArray(values, scale, shape)
+    return arrays
 
 
 def pack_graph(graph: Graph, weights: Mapping[str, PackedArray]) -> PackedGraph:

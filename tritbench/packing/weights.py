@@ -82,6 +82,11 @@ class PackedGraph:
     graph: Graph
     weights: dict[str, PackedArray]
 
+    def dequantize(self, name: str) -> Floats:
+        """A weight in float32, packed or not."""
+        weight = self.weights.get(name)
+        return self.graph.parameters[name] if weight is None else weight.dequantize()
+
     def dequantized(self) -> Graph:
         """The graph with float weights."""
         floats = {name: weight.dequantize() for name, weight in self.weights.items()}

@@ -12,7 +12,7 @@ from tritbench.errors import TritbenchError
 from tritbench.files import write_atomic
 from tritbench.packing.codecs import CODECS
 from tritbench.packing.container import Arrays, write_container
-from tritbench.packing.graph_file import graph_arrays, pack_graph, ternary_arrays
+from tritbench.packing.graph_file import graph_arrays, half_weights, pack
 from tritbench.packing.network import Normalization, check_classes
 from tritbench.packing.schema import FORMAT_VERSION, GRAPH_VERSION, KEY
 from tritbench.packing.weights import PackedGraph
@@ -68,7 +68,8 @@ def trit_bytes(
     if isinstance(quantized, QuantizedChain):
         assert spec is not None
         return _chain_bytes(quantized, spec, classes, provenance, codec, half)
-    packed = pack_graph(quantized.graph, ternary_arrays(quantized.weights))
+    packed = pack(quantized)
+    half = {*half, *half_weights(quantized)}
     normalization = None
     if spec is not None:
         normalization = Normalization(spec.mean, spec.std)

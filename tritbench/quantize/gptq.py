@@ -18,7 +18,9 @@ ROWS = (
 SWEEPS = 20
 
 
-def gptq(weight: Tensor, hessian: Tensor, scale: Tensor, bound: Tensor) -> Tensor:
+def gptq(
+    weight: Tensor, hessian: Tensor, scale: Tensor, bound: Tensor | None, largest: int = 1
+) -> Tensor:
     """Trits, one input after the other, each error pushed into the inputs still to come.
 
     Inputs with the largest variance come first (GPTQ, arXiv 2210.17323, with activation order; OBQ,
@@ -28,7 +30,9 @@ def gptq(weight: Tensor, hessian: Tensor, scale: Tensor, bound: Tensor) -> Tenso
         weight: float32 [out, inputs].
         hessian: float32 [inputs, inputs].
         scale: of each trit, float32 [out or 1, inputs].
-        bound: a magnitude from which a weight becomes ±1, float32 [out or 1, inputs].
+        bound: a magnitude from which a weight becomes ±1, float32 [out or 1, inputs]; without it
+            weights go to the nearest integers of at most `largest`.
+        largest: magnitude of these.
 
     >>> weight = torch.tensor([[0.6, 0.4]])
     >>> correlated = torch.tensor([[1.0, 0.9], [0.9, 1.0]])
@@ -43,20 +47,21 @@ def gptq(weight: Tensor, hessian: Tensor, scale: Tensor, bound: Tensor) -> Tenso
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(damped))
     factor = torch.linalg.cholesky(inverse, upper=True)
     trits = torch.empty_like(weight)
-    rows = zip(
-        *(m.expand_as(weight).split(ROWS) for m in (weight, scale, bound, trits)), strict=True
-    )
-    for some_weight, some_scale, some_bound, some_trits in rows:
+    matrices = [weight, trits, scale] if bound is None else [weight, trits, scale, bound]
+    rows = zip(*(m.expand_as(weight).split(ROWS) for m in matrices), strict=True)
+    for some_weight, some_trits, *others in rows:
         # One input's weights lie side by side, so that a step reads and writes whole rows.
-        rest, scales, bounds = (
-            m.T[order].contiguous() for m in (some_weight, some_scale, some_bound)
-        )
-        some_trits[:, order] = _push_errors(rest, scales, bounds, factor).T
-    trits[:, dead] = 0
+        rest, scales, *bounds = (m.T[order].contiguous() for m in (some_weight, *others))
+        found = _push_errors(rest, scales, bounds[0] if bounds else None, factor, largest)
+        some_trits[:, order] = found.T
+    if bound is not None:
+        trits[:, dead] = 0
     return trits
 
 
-def _push_errors(rest: Tensor, scales: Tensor, bounds: Tensor, factor: Tensor) -> Tensor:
+def _push_errors(
+    rest: Tensor, scales: Tensor, bounds: Tensor | None, factor: Tensor, largest: int
+) -> Tensor:
     """Trits of the weights `rest`, [inputs, out] as all here, which changes in place."""
     trits = torch.zeros_like(rest)
     for start in range(0, len(rest), BLOCK):
@@ -66,7 +71,10 @@ def _push_errors(rest: Tensor, scales: Tensor, bounds: Tensor, factor: Tensor) -
         errors = torch.empty_like(inside)
         for i in range(len(inside)):
             row = inside[i]
-            trits[start + i] = row.sign() * (row.abs() >= bounds[start + i])
+            if bounds is None:
+                trits[start + i] = (row / scales[start + i]).round_().clamp_(-largest, largest)
+            else:
+                trits[start + i] = row.sign() * (row.abs() >= bounds[start + i])
             errors[i] = (row - scales[start + i] * trits[start + i]) / triangle[i, i]
             inside[i + 1 :].addr_(triangle[i, i + 1 :], errors[i], alpha=-1)
         rest[block.stop :].addmm_(factor[block, block.stop :].T, errors, alpha=-1)

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from tritbench.graph.graph import Graph, Node, Value
 from tritbench.graph.interpret import execute, run
 from tritbench.graph.passes import section
+from tritbench.quantize.kept import HalfWeight, IntegerWeight
 from tritbench.quantize.progress import progress
 from tritbench.quantize.ternary import Quantized, TernaryWeight
 
@@ -159,7 +160,7 @@ def _fit_last(
     fitted = match_predictions(
         Quantized(graph, {"weight": ternary}), 0, inputs, predictions, steps=10
     )
-    return fitted.weights["weight"], torch.from_numpy(fitted.graph.parameters["bias"])
+    return fitted.ternary["weight"], torch.from_numpy(fitted.graph.parameters["bias"])
 
 
 def dense_end(graph: Graph) -> int | None:
@@ -196,7 +197,11 @@ def match_predictions(
     """
     inputs, predictions = inputs[:IMAGES], predictions[:IMAGES]
     end = section(quantized.graph, start)
-    weights = {name: w for name, w in quantized.weights.items() if name in end.parameters}
+    weights = {
+        name: weight
+        for name, weight in quantized.weights.items()
+        if name in end.parameters and not isinstance(weight, HalfWeight)
+    }
     gains = {name: torch.ones_like(weight.scale) for name, weight in weights.items()}
     kept = {name: torch.tensor(end.parameters[name]) for name in _affine(end)}
     floats = {n: torch.from_numpy(array) for n, array in end.parameters.items()} | kept
@@ -240,7 +245,7 @@ def match_predictions(
     changed |= {name: weight.dequantize() for name, weight in fitted.items()}
     parameters = dict(quantized.graph.parameters) | {n: t.numpy() for n, t in changed.items()}
     graph = dataclasses.replace(quantized.graph, parameters=parameters)
-    return Quantized(graph, quantized.weights | fitted)
+    return Quantized(graph, {**quantized.weights, **fitted})
 
 
 def _affine(graph: Graph) -> list[str]:
@@ -254,7 +259,7 @@ def _affine(graph: Graph) -> list[str]:
 def _scaled_output(
     node: Node,
     taken: Sequence[Tensor | None],
-    weight: TernaryWeight,
+    weight: TernaryWeight | IntegerWeight,
     gain: Tensor,
     product: Tensor | None,
 ) -> Tensor:
@@ -265,7 +270,7 @@ def _scaled_output(
     Args:
         node: the operation.
         taken: its input, the dequantized weight and the bias or None.
-        weight: the ternary one.
+        weight: the quantized one.
         gain: of its scales.
         product: the output for a gain of 1 and without bias, where it is known.
     """

@@ -12,12 +12,19 @@ from torch import Tensor
 from tritbench.errors import TritbenchError
 from tritbench.graph.graph import Graph, Node
 from tritbench.graph.interpret import execute, last_uses, run, tensors
-from tritbench.params import LEAST_CALIBRATION, PtqParams, QuantizeParams
+from tritbench.params import LEAST_CALIBRATION, Kept, PtqParams, QuantizeParams
+from tritbench.quantize.kept import IntegerWeight, by_half, by_integers, kept_weights
 from tritbench.quantize.layer import BATCH, Geometry, Layer, Statistics
 from tritbench.quantize.methods import METHODS, Method
 from tritbench.quantize.predictions import dense_end, match_predictions
 from tritbench.quantize.progress import progress
-from tritbench.quantize.ternary import Quantized, TernaryWeight, require_alive, require_finite
+from tritbench.quantize.ternary import (
+    Quantized,
+    TernaryWeight,
+    Weight,
+    require_alive,
+    require_finite,
+)
 from tritbench.quantize.trits import check_backend
 from tritbench.shapes import InputSpec
 
@@ -68,13 +75,14 @@ def quantize_graph(
 
     Raises:
         TritbenchError: naming a weight that is not finite or became all zero, or a backend that the
-            method does not use.
+            method does not use, or a pattern of `quantize.keep` that no weight has.
     """
     check_backend(settings.backend, {"ptq.method": ptq.method})
     weights = graph.weights()
     if not weights:
         raise TritbenchError("the network has no linear or convolution to make ternary")
     floats = tensors(graph)
+    kept = kept_weights(weights, settings.keep)
     for name in weights:
         require_finite(floats[name], name)
     if next(iter(weights.values())).op == "conv2d":  # a third faster on CPU
@@ -84,7 +92,7 @@ def quantize_graph(
             for name, t in floats.items()
         }
         inputs = [x.contiguous(memory_format=layout) if x.dim() == 4 else x for x in inputs]
-    return _Walk(graph, settings, ptq, floats, inputs).run()
+    return _Walk(graph, settings, ptq, kept, floats, inputs).run()
 
 
 @torch.no_grad()
@@ -116,12 +124,13 @@ class _Walk:
         graph: Graph,
         settings: QuantizeParams,
         ptq: PtqParams,
+        kept: dict[str, Kept],
         floats: dict[str, Tensor],
         inputs: Batches,
     ) -> None:
         (name,) = graph.inputs
         self.graph, self.settings, self.ptq = graph, settings, ptq
-        self.method = METHODS[ptq.method]
+        self.method, self.kept = METHODS[ptq.method], kept
         self.floats, self.parameters = floats, dict(floats)
         self.uses = Counter(n for node in graph.nodes for n in node.inputs)
         self.batches = [len(batch) for batch in inputs]
@@ -132,7 +141,7 @@ class _Walk:
 
     def run(self) -> Quantized:
         weights = self.graph.weights()
-        found: dict[str, TernaryWeight] = {}
+        found: dict[str, Weight] = {}
         end = self._end()
         end_inputs = predictions = None
         nodes = list(last_uses(self.graph))
@@ -211,18 +220,29 @@ class _Walk:
         ]
         return torch.cat(logits).softmax(1)
 
-    def _quantize(self, node: Node, name: str, layers: list[Layer]) -> TernaryWeight:
+    def _quantize(self, node: Node, name: str, layers: list[Layer]) -> Weight:
         """One weight, and the bias that goes with it."""
         weight, bias = self.floats[name], node.inputs[2]
-        ternary = _ternary(self.method, layers, self.settings, weight.shape)
-        require_alive(name.removesuffix(".weight"), weight, ternary, self.settings)
-        dequantized = ternary.dequantize()
+        quantized = self._rounded(name, weight, layers)
+        dequantized = quantized.dequantize()
         self.parameters[name] = torch.empty_like(weight).copy_(dequantized)  # in its memory format
         if self.ptq.bias_correction and bias in self.floats and self.uses[bias] == 1:
             rows = dequantized.flatten(1).chunk(len(layers))
             self.parameters[str(bias)] = torch.cat(
                 [layer.bias(part) for layer, part in zip(layers, rows, strict=True)]
             )
+        return quantized
+
+    def _rounded(self, name: str, weight: Tensor, layers: list[Layer]) -> Weight:
+        match self.kept.get(name):
+            case "float16":
+                return by_half(weight, name)
+            case "int8":
+                parts = [by_integers(layer) for layer in layers]
+                values = torch.cat([part.values for part in parts]).reshape(weight.shape)
+                return IntegerWeight(values, torch.cat([part.scale for part in parts]))
+        ternary = _ternary(self.method, layers, self.settings, weight.shape)
+        require_alive(name.removesuffix(".weight"), weight, ternary, self.settings)
         return ternary
 
     def _reestimate(self, node: Node) -> None:

@@ -11,6 +11,7 @@ from tritbench.errors import TritbenchError
 from tritbench.graph.graph import Graph
 from tritbench.models import InputSpec
 from tritbench.params import QuantizeParams
+from tritbench.quantize.kept import HalfWeight, IntegerWeight
 from tritbench.quantize.trits import BACKENDS
 
 
@@ -43,17 +44,25 @@ class TernaryWeight:
         return (self.trits.flatten(1) * self.scales()).reshape(self.trits.shape)
 
 
+Weight = TernaryWeight | IntegerWeight | HalfWeight
+
+
 @dataclass(frozen=True)
 class Quantized:
-    """A network whose weights are ternary.
+    """A network whose weights are quantized.
 
     Attributes:
         graph: with the dequantized weights, and biases and statistics that fit them.
-        weights: the ternary weights by parameter name.
+        weights: by parameter name; ternary, but for those that are kept in more bits.
     """
 
     graph: Graph
-    weights: dict[str, TernaryWeight]
+    weights: dict[str, Weight]
+
+    @property
+    def ternary(self) -> dict[str, TernaryWeight]:
+        """The weights that are ternary."""
+        return {n: w for n, w in self.weights.items() if isinstance(w, TernaryWeight)}
 
 
 @dataclass(frozen=True)

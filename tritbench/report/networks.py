@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,17 +12,18 @@ from tritbench.models import load_checkpoint
 from tritbench.packing import Network, load_trit
 from tritbench.packing.entropy import entropy
 from tritbench.packing.fold import folded_weights
-from tritbench.packing.weights import TernaryArray
+from tritbench.packing.weights import IntegerArray, TernaryArray
 
 UNITS = 10  # whose weights are shown, at most
 
 
 @dataclass(frozen=True)
 class LayerFacts:
-    """One ternary layer.
+    """One layer with weights.
 
     Attributes:
         name: its place and shape.
+        kind: what its weights are: ternary, int8, float16 or float32.
         weights: how many.
         zeros: share of them that is 0.
         bits: stored for each, scales and biases apart.
@@ -32,6 +34,7 @@ class LayerFacts:
     model: str
     mode: str
     name: str
+    kind: str
     weights: int
     zeros: float
     bits: float
@@ -83,26 +86,35 @@ def _layers(
     found = []
     weights = network.packed.graph.weights().items()
     for number, ((name, node), wanted) in enumerate(zip(weights, fp32, strict=True), start=1):
-        weight = network.packed.weights.get(name)
-        if not isinstance(weight, TernaryArray):
-            continue
-        trits = weight.trits
-        difference = weight.dequantize() - wanted
-        out, taken, *kernel = weight.shape
+        values, kind, stored = _values(network, name)
+        difference = network.packed.dequantize(name) - wanted
+        out, taken, *kernel = wanted.shape
         size = f" {'×'.join(map(str, kernel))}" if kernel else ""
         found.append(
             LayerFacts(
                 model,
                 mode,
                 f"{number}: {node.op} {taken}→{out}{size}",
-                trits.size,
-                float(np.mean(trits == 0)),
-                8 * network.stored[f"{name}.trits"].nbytes / trits.size,
-                entropy(trits),
+                kind,
+                values.size,
+                float(np.mean(values == 0)),
+                8 * stored.nbytes / values.size,
+                entropy(values),
                 float(np.linalg.norm(difference) / np.linalg.norm(wanted)),
             )
         )
     return found
+
+
+def _values(network: Network, name: str) -> tuple[NDArray[Any], str, NDArray[Any]]:
+    """Of a weight: its trits, integers or floats, what they are, and the array that holds them."""
+    match network.packed.weights.get(name):
+        case TernaryArray() as weight:
+            return weight.trits, "ternary", network.stored[f"{name}.trits"]
+        case IntegerArray() as weight:
+            return weight.values, "int8", network.stored[f"{name}.int8"]
+    stored = network.stored[name]
+    return stored, str(stored.dtype), stored
 
 
 def _first_layer(model: str, mode: str, network: Network) -> list[FirstLayer]:

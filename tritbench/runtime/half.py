@@ -13,7 +13,7 @@ from torch import Tensor
 from tritbench.graph.interpret import run
 from tritbench.packing import PackedLayer
 from tritbench.packing.fold import fold
-from tritbench.packing.graph_file import pack_graph, ternary_arrays
+from tritbench.packing.graph_file import pack, to_half
 from tritbench.packing.version1 import chain_network
 from tritbench.packing.weights import PackedArray, PackedGraph
 from tritbench.quantize import Quantized, QuantizedChain
@@ -45,7 +45,7 @@ def half_arrays(
             if key != "trits"
         }
         return _chosen(arrays, lambda n, x: _logits(_with_half(layers, n), spec, x), images)
-    packed = pack_graph(quantized.graph, ternary_arrays(quantized.weights))
+    packed = pack(quantized)
 
     def logits(names: Collection[str], images: Tensor) -> Tensor:
         graph = _rounded_graph(packed, names).dequantized()
@@ -60,7 +60,7 @@ def _chosen(arrays: Mapping[str, NDArray[Any]], logits: Run, images: Tensor) -> 
     best = kept.topk(2).values if kept.shape[1] > 1 else kept.repeat(1, 2)
     suspects = torch.zeros(len(images), dtype=torch.bool)
     suspects[(best[:, 0] - best[:, 1]).argsort()[:_SUSPECTS]] = True
-    sizes = {n: array.size for n, array in arrays.items() if np.isfinite(_rounded(array)).all()}
+    sizes = {n: array.size for n, array in arrays.items() if np.isfinite(to_half(array)).all()}
     order = sorted(sizes, key=lambda name: -sizes[name])
     while True:
         chosen: list[str] = []
@@ -94,13 +94,13 @@ def _floats(packed: PackedGraph) -> dict[str, NDArray[Any]]:
 def _rounded_graph(packed: PackedGraph, names: Collection[str]) -> PackedGraph:
     """With these arrays as float16 would keep them."""
     parameters = {
-        name: _rounded(array) if name in names else array
+        name: to_half(array) if name in names else array
         for name, array in packed.graph.parameters.items()
     }
     weights: dict[str, PackedArray] = {}
     for name, weight in packed.weights.items():
         changed: dict[str, Any] = {
-            key: _rounded(getattr(weight, key)) for key in _SCALES if f"{name}.{key}" in names
+            key: to_half(getattr(weight, key)) for key in _SCALES if f"{name}.{key}" in names
         }
         weights[name] = dataclasses.replace(weight, **changed)
     return PackedGraph(dataclasses.replace(packed.graph, parameters=parameters), weights)
@@ -116,14 +116,9 @@ def _with_half(layers: list[PackedLayer], names: Collection[str]) -> list[Packed
         PackedLayer(
             layer.about,
             {
-                key: _rounded(array) if f"layers.{index}.{key}" in names else array
+                key: to_half(array) if f"layers.{index}.{key}" in names else array
                 for key, array in layer.arrays.items()
             },
         )
         for index, layer in enumerate(layers)
     ]
-
-
-def _rounded(array: NDArray[Any]) -> NDArray[Any]:
-    with np.errstate(over="ignore"):
-        return array.astype(np.float16).astype(np.float32)

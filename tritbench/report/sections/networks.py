@@ -34,6 +34,7 @@ def layers_section(networks: Networks) -> Section | None:
             "model",
             "mode",
             "layer",
+            "kind",
             "weights",
             "zeros",
             "bits a weight",
@@ -42,13 +43,14 @@ def layers_section(networks: Networks) -> Section | None:
         ],
         [
             [
-                *(layer.model, MODE_NAMES[layer.mode], layer.name, f"{layer.weights:,}"),
+                *(layer.model, MODE_NAMES[layer.mode], layer.name, layer.kind),
+                f"{layer.weights:,}",
                 *(f"{layer.zeros:.1%}", f"{layer.bits:.3f}", f"{layer.entropy:.3f}"),
                 f"{layer.error:.3f}",
             ]
             for layer in layers
         ],
-        names=3,
+        names=4,
     )
     names = list(dict.fromkeys(_place(layer) for layer in layers))
     panels = []
@@ -65,7 +67,7 @@ def layers_section(networks: Networks) -> Section | None:
             Panel(title.capitalize(), rows, label, spec=charts.for_page(chart, 30 * len(names)))
         )
     lead = (
-        "Bits are of the packed trits; their entropy is what the best code would take. The error "
+        "Bits are of the packed weights; their entropy is what the best code would take. The error "
         "is the norm of the difference to the FP32 weights over theirs, BatchNorm folded into "
         "both: large where a method follows a layer's outputs, or trains on, not the weights."
     )
