@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     JsonValue,
@@ -132,7 +133,7 @@ class DataParams(Section):
     ]
     mirrors: list[Annotated[str, StringConstraints(pattern=r"^https?://.+")]]
     validation: Count
-    size: Annotated[tuple[int, int] | None, PlainValidator(_size)] = None
+    size: Annotated[tuple[int, int] | None, BeforeValidator(_size)] = None
     image: str | None = None
     label: str | None = None
 
