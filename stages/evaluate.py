@@ -12,6 +12,7 @@ import numpy as np
 from tritbench import data, train
 from tritbench.errors import reported
 from tritbench.files import write_atomic
+from tritbench.graph import Graph
 from tritbench.measure.benchmark import measure_model
 from tritbench.measure.classes import classes_without_images
 from tritbench.measure.energy import Meter, find_meter
@@ -27,6 +28,8 @@ from tritbench.measure.rows import (
     rows_csv,
     table_csv,
 )
+from tritbench.measure.single import COLUMNS as SINGLE
+from tritbench.measure.single import single_calls
 from tritbench.params import load_params
 
 SUFFIX = {"fp32": "safetensors", "ptq": "trit", "qat": "trit"}
@@ -65,6 +68,7 @@ def main() -> None:
     classes: list[Row] = []
     predictions: dict[str, np.ndarray] = {"labels": dataset.test.labels.numpy()}
     confusions: list[Row] = []
+    deployed: dict[str, Graph] = {}
     for name in params.models:
         result = measure_model(
             name,
@@ -81,8 +85,13 @@ def main() -> None:
         absent |= {name: result.absent} if result.absent else {}
         classes += result.classes
         confusions += result.confusions
+        deployed[name] = result.deployed
         for mode, logits in result.test_logits.items():
             predictions[f"{name}.{mode}"] = logits.numpy()
+    singles: list[Row] = []
+    if params.evaluate.latency and params.evaluate.processes:
+        images = dataset.test.pixels[: sizes[0]].numpy()
+        singles = single_calls(paths, deployed, images, params.evaluate, about)
     metrics = metrics_json(rows)
     metrics["latency"] = {
         "machine": machine,
@@ -99,6 +108,7 @@ def main() -> None:
         write_atomic(OUT / f"{name}.json", json.dumps(content, indent=2) + "\n")
     write_atomic(OUT / "quantization_runs.csv", rows_csv(rows))
     write_atomic(OUT / "peers.csv", rows_csv(peers))
+    write_atomic(OUT / "single_calls.csv", table_csv(singles, SINGLE))
     write_atomic(OUT / "per_class.csv", table_csv(classes))
     write_atomic(OUT / "confusion.csv", table_csv(confusions))
     archive = io.BytesIO()

@@ -84,7 +84,7 @@ def make_clone(folder, dataset, models=("linear", "mlp")):
     params["train"] |= {"epochs": {"linear": 1, "mlp": 1}, "batch_size": 16, "threads": 1}
     params["qat"]["epochs"] = 1
     params["ptq"]["calibration"] = {"linear": 64, "mlp": 64}
-    params["evaluate"] |= {"min_run_time": 0.001, "batch_sizes": [1], "peers": []}
+    params["evaluate"] |= {"min_run_time": 0.001, "batch_sizes": [1], "peers": [], "processes": 1}
     # The networks are so small that tables outweigh weights, and too small to time.
     params["report"]["gates"] |= {"bytes_growth": 100.0, "speedup_floor": 0.0}
     with (folder / "params.yaml").open("w") as file:

@@ -225,6 +225,7 @@ class EvaluateParams(Section):
     threads: Count
     min_run_time: Positive
     min_runs: Count
+    processes: Annotated[int, Field(ge=0)] = 10
     peers: list[PeerName]
 
 

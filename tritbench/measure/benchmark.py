@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tritbench import runtime
 from tritbench.data import Dataset
-from tritbench.graph import capture
+from tritbench.graph import Graph, capture
 from tritbench.measure.accuracy import (
     Score,
     agreement,
@@ -58,6 +58,7 @@ class Result:
         classes: as `class_rows` makes them of the test split.
         confusions: as `confusion_rows` does.
         test_logits: [n, classes] on the test split, by mode.
+        deployed: the FP32 network as it was timed, of pixels.
         engine: what ran it last, in words.
     """
 
@@ -67,6 +68,7 @@ class Result:
     classes: list[Row]
     confusions: list[Row]
     test_logits: dict[str, Tensor]
+    deployed: Graph
     engine: str
 
 
@@ -184,6 +186,7 @@ def measure_model(
         class_rows(name, own, test.labels, dataset.classes),
         confusion_rows(name, own, test.labels, dataset.classes),
         own,
+        network.graph,
         models[list(paths)[-1]].engine,
     )
 

@@ -175,9 +175,10 @@ def _write_whole(file: FileIO, data: bytes, path: Path) -> None:
         raise
 
 
-def table_csv(rows: Sequence[Row]) -> str:
-    """Rows with columns of their own."""
-    return _lines([list(rows[0]), *([rounded(*cell) for cell in row.items()] for row in rows)])
+def table_csv(rows: Sequence[Row], columns: Sequence[str] | None = None) -> str:
+    """Rows with columns of their own; where there may be no row, `columns` names them."""
+    header = list(columns or rows[0])
+    return _lines([header, *([rounded(key, row[key]) for key in header] for row in rows)])
 
 
 def brief_metrics(rows: Sequence[Row]) -> dict[str, Any]:

@@ -156,6 +156,23 @@ def _mean_and_error(values: Sequence[float]) -> tuple[float, float]:
     return float(np.mean(values)), float(np.std(values, ddof=1)) / sqrt(len(values))
 
 
+def median_interval(values: Floats) -> tuple[float, float] | None:
+    """95% bootstrap interval of the median; none of fewer than two values."""
+    from scipy.stats import bootstrap
+
+    if len(values) < 2:
+        return None
+    found = bootstrap(
+        (values,),
+        np.median,
+        n_resamples=RESAMPLES,
+        confidence_level=CONFIDENCE,
+        method="percentile",
+        rng=np.random.default_rng(0),
+    ).confidence_interval
+    return float(found.low), float(found.high)
+
+
 def ratio_interval(first: Floats, second: Floats) -> tuple[float, float] | None:
     """95% bootstrap interval of median(first) / median(second); none of fewer than two pairs.
 

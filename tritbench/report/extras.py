@@ -4,8 +4,9 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Annotated
 
-from tritbench.report.table import csv_rows, read_text
+from tritbench.report.table import EMPTY, NotNegative, csv_rows, read_text, typed_rows
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,32 @@ class SweepPoint:
     fp32_accuracy: float
     test_accuracy: float
     fp32_test_accuracy: float
+
+
+@dataclass(frozen=True)
+class SingleCalls:
+    """Calls one by one in fresh processes, seconds; intervals are 95% over the processes."""
+
+    model: str
+    mode: str
+    batch_size: int
+    processes: int
+    latency_cold_s: NotNegative
+    cold_speedup: NotNegative
+    cold_speedup_low: Annotated[NotNegative | None, EMPTY]
+    cold_speedup_high: Annotated[NotNegative | None, EMPTY]
+    latency_p50_s: NotNegative
+    latency_p99_s: NotNegative
+    p50_speedup: NotNegative
+    p50_speedup_low: Annotated[NotNegative | None, EMPTY]
+    p50_speedup_high: Annotated[NotNegative | None, EMPTY]
+    run_id: str
+
+
+def read_single_calls(path: Path, models: Sequence[str], run_id: str) -> list[SingleCalls]:
+    """The rows of single_calls.csv of the run `run_id`, by model."""
+    found = typed_rows(path, SingleCalls) if path.is_file() else []
+    return [row for name in models for row in found if (row.model, row.run_id) == (name, run_id)]
 
 
 def read_notes(path: Path) -> Notes:

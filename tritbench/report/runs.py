@@ -12,10 +12,12 @@ from tritbench.report.extras import (
     ClassScore,
     Notes,
     Peer,
+    SingleCalls,
     SweepPoint,
     read_class_scores,
     read_notes,
     read_peers,
+    read_single_calls,
     read_sweep,
 )
 from tritbench.report.table import CsvRow, csv_rows, read_text
@@ -137,7 +139,7 @@ class Machine:
 class Results:
     """Everything that the report shows; runs ordered by model, mode and batch size.
 
-    Class scores, peers and sweep are empty where their file is not there.
+    Class scores, peers, single calls and sweep are empty where their file is not there.
     """
 
     runs: list[Run]
@@ -149,6 +151,7 @@ class Results:
     class_scores: list[ClassScore]
     peers: list[Peer]
     sweep: list[SweepPoint]
+    single_calls: list[SingleCalls]
 
     @property
     def models(self) -> list[str]:
@@ -188,6 +191,7 @@ def read_results(folder: Path, models: Sequence[str]) -> Results:
         read_class_scores(folder / "per_class.csv", pairs),
         read_peers(folder / "peers.csv", models, runs[0].run_id),
         read_sweep(folder / "sweep.csv", models, runs[0].dataset),
+        read_single_calls(folder / "single_calls.csv", models, runs[0].run_id),
     )
 
 

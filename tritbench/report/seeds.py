@@ -9,11 +9,11 @@ import csv
 import io
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 
-from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
+from pydantic import Field
 
 from tritbench.errors import TritbenchError
 from tritbench.measure.statistics import (
@@ -27,12 +27,9 @@ from tritbench.measure.statistics import (
 )
 from tritbench.report.runs import Run
 from tritbench.report.summary import NOTHING, markdown_table
-from tritbench.report.table import csv_rows, read_text
-from tritbench.validation import describe
+from tritbench.report.table import EMPTY, NotNegative, Share, typed_rows
 
 Phase = Literal["selection", "confirmation"]
-Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
-Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 # `control` is FP32 trained on by QAT's recipe: what the further epochs give by themselves.
 MODES = {"fp32": "FP32", "control": "FP32, trained on", "ptq": "PTQ", "qat": "QAT"}
 
@@ -56,9 +53,9 @@ class Row:
     fp32_accuracy: Share
     test_accuracy: Share
     fp32_test_accuracy: Share
-    zeros: Annotated[Share | None, BeforeValidator(lambda text: text or None)]
-    seconds: Seconds
-    fp32_seconds: Seconds
+    zeros: Annotated[Share | None, EMPTY]
+    seconds: NotNegative
+    fp32_seconds: NotNegative
     dataset: str
 
 
@@ -110,13 +107,7 @@ def read_rows(path: Path) -> list[Row]:
     Raises:
         TritbenchError: naming the file, line, column and value that is wrong.
     """
-    adapter, rows = TypeAdapter(Row), []
-    for line in csv_rows(read_text(path), str(path), [field.name for field in fields(Row)]):
-        try:
-            rows.append(adapter.validate_python(line.values))
-        except ValidationError as error:
-            raise TritbenchError(describe(error, f"{path}, line {line.line}")) from None
-    return rows
+    return typed_rows(path, Row)
 
 
 def summaries(rows: Sequence[Row], phase: Phase) -> list[Summary]:

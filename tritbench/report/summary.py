@@ -71,9 +71,15 @@ def speedup(run: Run) -> str:
     text = times(run.speedup)
     if run.mode == "fp32" or run.speedup is None:
         return text
-    if run.speedup_low is not None and run.speedup_high is not None:
-        text += f" [{_three_digits(run.speedup_low)}, {_three_digits(run.speedup_high)}]"
+    text += within(run.speedup_low, run.speedup_high)
     return f"~{text}" if run.disturbed else text
+
+
+def within(low: float | None, high: float | None) -> str:
+    """The interval of a ratio, to stand after it; nothing where there is none."""
+    if low is None or high is None:
+        return ""
+    return f" [{_three_digits(low)}, {_three_digits(high)}]"
 
 
 def _three_digits(value: float) -> str:

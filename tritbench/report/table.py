@@ -4,13 +4,22 @@ import csv
 import io
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import fields
 from pathlib import Path
-from typing import TypeVar
+from typing import Annotated, Any, TypeVar, cast
+
+from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
 
 from tritbench import files
 from tritbench.errors import TritbenchError
+from tritbench.validation import describe
 
 Number = TypeVar("Number", int, float)
+Row = TypeVar("Row")
+# Types of fields for `typed_rows`.
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+EMPTY = BeforeValidator(lambda text: text or None)  # a cell without a value
 
 
 class CsvRow:
@@ -111,6 +120,22 @@ def csv_rows(text: str, origin: str, columns: Sequence[str]) -> Iterator[CsvRow]
             yield CsvRow(origin, reader.line_num, values)
     except csv.Error as error:
         raise TritbenchError(f"{origin}: not CSV: {error}") from None
+
+
+def typed_rows(path: Path, kind: type[Row]) -> list[Row]:
+    """The rows of a CSV file as a dataclass whose fields are columns; other columns are left out.
+
+    Raises:
+        TritbenchError: naming the file, line, column and value that is wrong.
+    """
+    adapter, names = TypeAdapter(kind), [field.name for field in fields(cast(Any, kind))]
+    found = []
+    for row in csv_rows(read_text(path), str(path), names):
+        try:
+            found.append(adapter.validate_python({name: row.values[name] for name in names}))
+        except ValidationError as error:
+            raise TritbenchError(describe(error, f"{path}, line {row.line}")) from None
+    return found
 
 
 def missing(path: Path) -> TritbenchError:

@@ -6,7 +6,7 @@ from tritbench.report import seeds
 from tritbench.report.answer import minus
 from tritbench.report.blocks import Section, Table
 from tritbench.report.chart_data import between
-from tritbench.report.extras import Peer
+from tritbench.report.extras import Peer, SingleCalls
 from tritbench.report.runs import Results, Run
 from tritbench.report.seeds import Summary
 from tritbench.report.summary import (
@@ -20,6 +20,7 @@ from tritbench.report.summary import (
     size,
     speedup,
     times,
+    within,
 )
 
 
@@ -28,7 +29,14 @@ def results_section(results: Results) -> Section:
     header, rows = results_table(results.runs, results.peers)
     blocks = [Table("Accuracy, size and speed", header, [[minus(c) for c in row] for row in rows])]
     blocks += [
-        table for table in (_agreement(results), _storage(results), _latency(results)) if table
+        table
+        for table in (
+            _agreement(results),
+            _storage(results),
+            _latency(results),
+            _single_calls(results.single_calls),
+        )
+        if table
     ]
     lead = (
         "Intervals are Wilson's 95% over the test images. Bytes are the stored weights "
@@ -100,6 +108,27 @@ def _latency(results: Results) -> Table | None:
     }
     rows = [[run.model, MODE_NAMES[run.mode], str(run.batch_size)] for run in timed]
     return _filled("Latency of a batch", ["model", "mode", "batch"], columns, rows)
+
+
+def _single_calls(rows: Sequence[SingleCalls]) -> Table | None:
+    if not rows:
+        return None
+    header = ["model", "mode", "cold", "× as fast as FP32, cold [95%]", "median", "99th percentile"]
+    header += ["× as fast as FP32 [95%]"]
+    cells = [
+        [
+            row.model,
+            MODE_NAMES[row.mode],
+            seconds(row.latency_cold_s),
+            times(row.cold_speedup) + within(row.cold_speedup_low, row.cold_speedup_high),
+            seconds(row.latency_p50_s),
+            seconds(row.latency_p99_s),
+            times(row.p50_speedup) + within(row.p50_speedup_low, row.p50_speedup_high),
+        ]
+        for row in rows
+    ]
+    about = f"batch {rows[0].batch_size}, {rows[0].processes} fresh processes"
+    return Table(f"Single calls, also with cold caches ({about})", header, cells)
 
 
 def seeds_section(found: Sequence[Summary]) -> Section | None:
