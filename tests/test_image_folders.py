@@ -19,7 +19,9 @@ from PIL import Image
 from tritbench.data import Dataset, dataset, fetch, folder, load, read_description, store
 from tritbench.errors import TritbenchError
 from tritbench.inputs import dataset_hashes
+from tritbench.models import build
 from tritbench.shapes import InputSpec
+from tritbench.train import Recipe, fit
 
 CLASSES = ("ash", "birch", "cedar")
 
@@ -384,3 +386,18 @@ def test_a_changed_picture_is_a_changed_input(mine: Path) -> None:
     Image.fromarray(picture(7, (5, 5))).save(mine / "train/ash/000.png")
     after = dataset_hashes(params(f"path:{mine}"))
     assert (after["test/"], after["train/"] != before["train/"]) == (before["test/"], True)
+
+
+def test_training_from_disk_gives_the_same_network(
+    mine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = []
+    for limit in (2**31, 0):
+        monkeypatch.setattr(dataset, "IN_MEMORY", limit)
+        images = bring(mine)
+        spec = InputSpec(images.image_shape, images.mean, images.std)
+        network, teacher = (build("linear", {}, spec.shape, 3, seed) for seed in (0, 1))
+        recipe = Recipe(2, 0.1, 7, augment=("flip",), distill=0.5)
+        fit(network, images.train, images.validation, spec, recipe, teacher.eval())
+        found.append(network[1].weight.detach())
+    assert torch.equal(*found)
