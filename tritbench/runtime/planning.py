@@ -105,12 +105,8 @@ def _in_place(
             continue
         x, out = step.x, step.out
         same = (x.offset, x.strides) == (out.offset, out.strides)
-        alive = last[x.buffer] > index or any(
-            p.operand is not None
-            and p.operand.buffer == x.buffer
-            and (p.operand.offset, p.operand.strides) != (x.offset, x.strides)
-            for p in step.posts
-        )
+        operands = {p.operand.buffer for p in step.posts if p.operand is not None}
+        alive = last[x.buffer] > index or x.buffer in operands
         inside = buffers[x.buffer].place == buffers[out.buffer].place == "arena"
         if same and not alive and inside and buffers[x.buffer].count == buffers[out.buffer].count:
             root[out.buffer] = root.get(x.buffer, x.buffer)

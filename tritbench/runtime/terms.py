@@ -90,12 +90,13 @@ def make_terms(weight: PackedArray, rows: slice) -> Terms:
         group, scales = _grouped(weight.scale[rows], values.shape, size, LONGEST_INTEGER_GROUP)
         return Terms(values, np.arange(size, dtype=np.int32), group, scales)
     trits = weight.trits[rows]
-    scale = weight.scale if len(weight.scale) == 1 else weight.scale[rows]
+    shared = len(weight.scale) == 1  # by all outputs
+    scale = weight.scale if shared else weight.scale[rows]
     group, scales = _grouped(scale, trits.shape, weight.group_size, LONGEST_GROUP)
     inputs = np.arange(trits.shape[1], dtype=np.int32)
     if weight.negative_scale is None:
         return Terms(trits, inputs, group, scales)
-    negative = weight.negative_scale if len(scale) == 1 else weight.negative_scale[rows]
+    negative = weight.negative_scale if shared else weight.negative_scale[rows]
     _, other = _grouped(negative, trits.shape, weight.group_size, LONGEST_GROUP)
     return Terms(
         np.concatenate([trits.clip(min=0), trits.clip(max=0)], 1),
