@@ -4,10 +4,10 @@ BIN := .venv/bin
 READY := .venv/.ready
 ENGINE = $(READY:%.ready=%.engine)
 NATIVE := $(wildcard tritbench/runtime/native/*)
-CPP := $(NATIVE) $(wildcard tests/native/*)
+CPP := $(NATIVE) $(wildcard tests/native/* include/* examples/*.c)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: benchmark check test build wheel lint format kernels sanitize soak clean
+.PHONY: benchmark check test build lib wheel lint format kernels sanitize soak clean
 
 benchmark: $(ENGINE)
 	@tritbench run
@@ -27,6 +27,20 @@ test: lint
 build:
 	@python setup.py -q build_ext --inplace --force
 	@python -m tritbench.runtime
+
+# The engine for C programs (include/tritbench.h), static and shared.
+LIB := build/c
+LIB_OBJECTS := $(patsubst tritbench/runtime/native/%.cpp,$(LIB)/%.o,\
+  $(filter-out %/module.cpp %/arrays.cpp,$(filter %.cpp,$(NATIVE))))
+lib: $(LIB)/libtritbench.a $(LIB)/libtritbench.so
+$(LIB)/libtritbench.a: $(LIB_OBJECTS)
+	@rm -f $@
+	@$(AR) rcs $@ $^
+$(LIB)/libtritbench.so: $(LIB_OBJECTS)
+	@$(CXX) -shared -pthread -o $@ $^
+$(LIB)/%.o: tritbench/runtime/native/%.cpp $(NATIVE) include/tritbench.h
+	@mkdir -p $(LIB)
+	@$(CXX) -std=c++17 -O3 -fPIC -ffp-contract=off -fvisibility=hidden -pthread -Wno-psabi -c -o $@ $<
 
 # For machines without a checkout or a compiler; without one here there is no such wheel to list.
 wheel: $(READY)
@@ -52,7 +66,8 @@ sanitize: $(READY)
 	  python setup.py -q build --build-base build/sanitize
 	@LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libstdc++.so)" \
 	  ASAN_OPTIONS=detect_leaks=0 PYTHONPATH="$$(echo build/sanitize/lib.*)" \
-	  pytest tests/test_engine.py tests/test_engine_memory.py
+	  pytest tests/test_engine.py tests/test_engine_memory.py tests/test_graph_engine.py \
+	  tests/test_programs.py
 
 soak: $(ENGINE)
 	@python scripts/soak.py

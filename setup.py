@@ -35,7 +35,7 @@ def engine() -> Extension:
     return Extension(
         "tritbench.runtime._engine",
         sorted(glob(f"{NATIVE}/*.cpp")),
-        depends=[*sorted(glob(f"{NATIVE}/*.h")), "setup.py", BUILD_HASH],
+        depends=[*sorted(glob(f"{NATIVE}/*.h")), "include/tritbench.h", "setup.py", BUILD_HASH],
         define_macros=[
             ("TRITBENCH_SOURCES", f'"{source_hash}"'),
             *([("Py_LIMITED_API", "0x030B0000")] if STABLE_ABI else []),

@@ -79,11 +79,13 @@ def _run_command(parser: argparse.ArgumentParser, flags: argparse.Namespace) -> 
             form = "json" if flags.json else "csv" if flags.csv else "text"
             predict.run(flags.file, flags.images, form)
         case "export":
-            if not (flags.gguf or flags.onnx or flags.t81):
-                parser.error("export: expected --gguf, --onnx or --t81 with a file to write")
+            if not (flags.gguf or flags.onnx or flags.t81 or flags.program):
+                parser.error("export: expected --gguf, --onnx, --t81 or --program with a file")
             from tritbench.commands import export
 
-            export.run(flags.file, flags.gguf, flags.gguf_type, flags.onnx, flags.t81)
+            export.run(
+                flags.file, flags.gguf, flags.gguf_type, flags.onnx, flags.t81, flags.program
+            )
         case "sweep":
             from tritbench.commands import sweep
 
@@ -134,6 +136,7 @@ def _add_export(commands: Any) -> None:
     parser.add_argument("--gguf-type", default="TQ2_0", help="TQ2_0 (default) or TQ1_0")
     parser.add_argument("--onnx", type=Path, metavar="OUT", help="float32, uint8 images to logits")
     parser.add_argument("--t81", type=Path, metavar="OUT.npz", help="t81lib's limbs")
+    parser.add_argument("--program", type=Path, metavar="OUT.tb", help="for C programs")
 
 
 def _add_sweep(commands: Any) -> None:

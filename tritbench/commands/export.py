@@ -5,10 +5,18 @@ from pathlib import Path
 from tritbench.export.gguf import export_gguf
 from tritbench.export.npz import export_t81
 from tritbench.export.onnx import export_onnx
+from tritbench.export.program import export_program
 from tritbench.packing import load_trit
 
 
-def run(path: Path, gguf: Path | None, gguf_type: str, onnx: Path | None, t81: Path | None) -> None:
+def run(
+    path: Path,
+    gguf: Path | None,
+    gguf_type: str,
+    onnx: Path | None,
+    t81: Path | None,
+    program: Path | None,
+) -> None:
     """Write each format that has a path, and say how large it became.
 
     Raises:
@@ -22,5 +30,7 @@ def run(path: Path, gguf: Path | None, gguf_type: str, onnx: Path | None, t81: P
         export_onnx(network, onnx)
     if t81:
         export_t81(network, t81)
-    for target in filter(None, (gguf, onnx, t81)):
+    if program:
+        export_program(network, program)
+    for target in filter(None, (gguf, onnx, t81, program)):
         print(f"{target}: {target.stat().st_size:,} bytes, from {path.stat().st_size:,} of {path}")

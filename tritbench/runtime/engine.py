@@ -7,6 +7,9 @@ sources than those that lie beside it: a stale engine is never measured.
 import os
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from tritbench.errors import TritbenchError
 from tritbench.packing import Network
 from tritbench.runtime.build_hash import NATIVE, source_hash
@@ -62,8 +65,7 @@ class EngineModel(_engine.Network):
         self.network = network
         self.classes = network.classes
         self.engine = f"tritbench native ({self.isa}, {mode})"
-        program = encode(lowered(network, mode == "exact"), _engine.step_kinds())
-        super().__init__(program, self.isa, threads)
+        super().__init__(make_program(network, mode), self.isa, threads)
 
     @property
     def input(self) -> InputSpec:
@@ -73,6 +75,15 @@ class EngineModel(_engine.Network):
             TritbenchError: where it takes something else.
         """
         return self.network.input
+
+
+def make_program(network: Network, mode: Mode) -> NDArray[np.uint8]:
+    """The network as one flat buffer (`program.py`).
+
+    Raises:
+        UnknownError: where the engine cannot run it.
+    """
+    return encode(lowered(network, mode == "exact"), _engine.step_kinds())
 
 
 def available_isas() -> list[str]:
