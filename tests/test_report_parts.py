@@ -23,6 +23,7 @@ from tritbench.report.answer import span
 from tritbench.report.flips import read_flips
 from tritbench.report.networks import examine
 from tritbench.report.pictures import TRIT_COLORS, image_png, trits_png
+from tritbench.report.sections.results import float16_bytes, int8_bytes
 from tritbench.report.sections.sweeps import sweeps_section
 from tritbench.report.summary import fastest_fp32
 from tritbench.report.sweeps import read_sweep_csv
@@ -74,6 +75,13 @@ def test_the_fastest_fp32_is_what_runs_the_same_batch_in_float32_soonest():
     ]
     assert fastest_fp32(ternary, runs, elsewhere)[0] == "torch"
     assert fastest_fp32(point("", 0.9, None, "qat"), runs, peers) is None
+
+
+def test_sizes_are_set_beside_what_one_would_ship():
+    fp32 = SimpleNamespace(bytes=4 * (100 + 10), bits_per_weight=8 * 4 * (100 + 10) / 100)
+    assert float16_bytes(fp32) == 2 * (100 + 10)
+    assert int8_bytes(fp32) == pytest.approx(100 + 4 * 10 + 4 * 10)
+    assert int8_bytes(SimpleNamespace(bytes=440, bits_per_weight=None)) is None
 
 
 def test_flips_are_counted_and_the_worst_come_first(tmp_path: Path):

@@ -8,6 +8,7 @@ from tritbench.report.runs import Machine, Run
 
 MODE_NAMES = {"fp32": "FP32", "ptq": "PTQ", "qat": "QAT"}
 NOTHING = "–"
+W158A8 = "Ternary networks are W1.58A8: weights of log2(3) = 1.58 bits, activations of 8."
 # The peers that run a network in FP32, as peers.csv names them.
 FP32_RUNTIMES = ("torch eager", "torch compile", "onnxruntime fp32", "openvino fp32")
 DISTURBED = (
@@ -244,8 +245,8 @@ def summary_markdown(
         )
         + ".",
         "",
-        "Bytes are the stored weights (KB = 1000 bytes); latency is the median of a batch; smaller "
-        "and speed-up are against the same model in FP32 as one deploys it (PyTorch, "
+        f"{W158A8} Bytes are the stored weights (KB = 1000 bytes); latency is the median of a "
+        "batch; smaller and speed-up are against the same model in FP32 as one deploys it (PyTorch, "
         "normalizations folded), measured in the same run on the machine named above. Intervals "
         "are 95%: Wilson's over the test images, which do not cover what another seed would "
         "change, and a bootstrap's over the timed rounds. p is McNemar's exact test against FP32 "

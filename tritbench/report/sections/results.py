@@ -12,6 +12,7 @@ from tritbench.report.seeds import Summary
 from tritbench.report.summary import (
     MODE_NAMES,
     NOTHING,
+    W158A8,
     by_model_and_mode,
     difference,
     percent,
@@ -39,7 +40,7 @@ def results_section(results: Results) -> Section:
         if table
     ]
     lead = (
-        "Intervals are Wilson's 95% over the test images. Bytes are the stored weights "
+        f"{W158A8} Intervals are Wilson's 95% over the test images. Bytes are the stored weights "
         "(KB = 1000 bytes); latency is the median of a batch. Smaller and faster compare with the "
         "same model in FP32 as one deploys it (PyTorch, normalizations folded), measured in the "
         "same run."
@@ -79,8 +80,17 @@ def _agreement(results: Results) -> Table | None:
 
 def _storage(results: Results) -> Table | None:
     firsts = [group[0] for group in by_model_and_mode(results.runs)]
+    fp32 = {run.model: run for run in firsts if run.mode == "fp32"}
     columns = {
         "file": [size(run.file_bytes) for run in firsts],
+        **{
+            f"× as small as {name}": [
+                NOTHING if count is None else times(count / run.bytes)
+                for run in firsts
+                for count in [of(fp32[run.model])]
+            ]
+            for name, of in {"float16": float16_bytes, "int8": int8_bytes}.items()
+        },
         "bits a weight": [_text(run.bits_per_weight, "{:.3f}") for run in firsts],
         "entropy bound (bits)": [_text(run.entropy_bits, "{:.3f}") for run in firsts],
         "peak memory": [
@@ -93,7 +103,25 @@ def _storage(results: Results) -> Table | None:
         ],
     }
     rows = [[run.model, MODE_NAMES[run.mode]] for run in firsts]
-    return _filled("Storage, memory and energy", ["model", "mode"], columns, rows)
+    return _filled(_storage_caption(firsts), ["model", "mode"], columns, rows)
+
+
+def _storage_caption(runs: Sequence[Run]) -> str:
+    energy = any(run.joules_per_image is not None for run in runs)
+    return "Storage, memory and energy" if energy else "Storage and memory"
+
+
+def float16_bytes(fp32: Run) -> float:
+    """What the FP32 network's weights and biases take in float16."""
+    return fp32.bytes / 2
+
+
+def int8_bytes(fp32: Run) -> float | None:
+    """Weights in 8 bits, a float32 scale and bias for each output; None where that is not known."""
+    if fp32.bits_per_weight is None:
+        return None
+    weights = 8 * fp32.bytes / fp32.bits_per_weight
+    return weights + 2 * (fp32.bytes - 4 * weights)
 
 
 def _latency(results: Results) -> Table | None:
