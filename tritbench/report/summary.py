@@ -246,11 +246,11 @@ def summary_markdown(
         + ".",
         "",
         f"{W158A8} Bytes are the stored weights (KB = 1000 bytes); latency is the median of a "
-        "batch; smaller and speed-up are against the same model in FP32 as one deploys it (PyTorch, "
-        "normalizations folded), measured in the same run on the machine named above. Intervals "
-        "are 95%: Wilson's over the test images, which do not cover what another seed would "
-        "change, and a bootstrap's over the timed rounds. p is McNemar's exact test against FP32 "
-        "on the same images, \\* a significant difference (p below 0.05).",
+        "batch; smaller and speed-up are against the same model in FP32 as one deploys it "
+        "(PyTorch, normalizations folded), measured in the same run on the machine named above. "
+        "Intervals are 95%: Wilson's over the test images, which do not cover what another seed "
+        "would change, and a bootstrap's over the timed rounds. p is McNemar's exact test against "
+        "FP32 on the same images, \\* a significant difference (p below 0.05).",
     ]
     if any(run.disturbed for run in runs):
         lines += ["", f"\\~: {DISTURBED}"]
