@@ -14,13 +14,11 @@ from pathlib import Path
 
 import numpy as np
 from graph_networks import networks
-from ternary_files import ternary_file
+from ternary_files import RGB, ternary_file
 
 from tritbench.errors import TritbenchError
-from tritbench.models import InputSpec
 from tritbench.packing import read_trit
 
-RGB = InputSpec((3, 8, 8), (0.4, 0.5, 0.6), (0.2, 0.25, 0.3))
 SLOW = 1.0  # seconds for one file that count as a hang
 _EDGES = [0, 1, 2, 3, 127, 128, 242, 243, 255]
 _NUMBERS = [b"0", b"-1", b"1", b"7", b"255", b"65536", b"16777216", b"4294967296", b"1e9", b"null"]

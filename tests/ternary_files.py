@@ -4,13 +4,31 @@ import dataclasses
 
 import numpy as np
 import torch
+from networks import network, spec
 
 from tritbench.graph import capture
+from tritbench.models import InputSpec
+from tritbench.models.networks import ResNet, ViT, dscnn
 from tritbench.packing import Normalization, graph_trit_bytes
 from tritbench.packing.graph_file import pack_graph, packed_arrays
 from tritbench.packing.weights import IntegerArray
 from tritbench.params import QuantizeParams
 from tritbench.quantize.ternary import ternarize
+
+RGB = InputSpec((3, 8, 8), (0.4, 0.5, 0.6), (0.2, 0.25, 0.3))
+
+
+def module(name):
+    """A small network of the name, and what it takes."""
+    torch.manual_seed(0)
+    match name:
+        case "resnet":
+            return ResNet(3, 3, depth=8), RGB
+        case "dscnn":
+            return dscnn(3, 3, width=4), RGB
+        case "vit":
+            return ViT(RGB.shape, 3, width=12, depth=1, heads=3), RGB
+    return network(name), spec()
 
 
 def ternary_file(

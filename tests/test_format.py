@@ -8,30 +8,15 @@ import numpy as np
 import pytest
 import torch
 from format_reader import logits
-from networks import SETTINGS, network, spec
-from ternary_files import ternary_file
+from networks import SETTINGS
+from ternary_files import module, ternary_file
 
 from tritbench import runtime
 from tritbench.graph import OPS
-from tritbench.models import InputSpec
-from tritbench.models.networks import ResNet, ViT, dscnn
 from tritbench.packing.codecs import CODECS
 
 PAGE = Path(__file__).parents[1] / "docs/format.md"
 V1 = Path(__file__).parent / "fixtures/v1"
-RGB = InputSpec((3, 8, 8), (0.4, 0.5, 0.6), (0.2, 0.25, 0.3))
-
-
-def module(name):
-    torch.manual_seed(0)
-    match name:
-        case "resnet":
-            return ResNet(3, 3, depth=8), RGB
-        case "dscnn":
-            return dscnn(3, 3, width=4), RGB
-        case "vit":
-            return ViT(RGB.shape, 3, width=12, depth=1, heads=3), RGB
-    return network(name), spec()
 
 
 def close(path, images):

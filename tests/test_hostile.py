@@ -2,20 +2,20 @@
 
 import json
 import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pytest
 from fuzz_trit import mutate, outcome, seeds
 from hypothesis import given
 from hypothesis import strategies as st
-from networks import CLASSES, quantized, spec
 
 from tritbench.errors import TritbenchError
-from tritbench.packing import load_trit, read_trit, trit_bytes
+from tritbench.packing import load_trit, read_trit
 from tritbench.packing.container import MAX_HEADER, read_container, write_container
 
 SEEDS = seeds()  # made before Hypothesis looks at its watch
-GOOD = trit_bytes(quantized(), spec(), CLASSES, {"seed": 0})
+GOOD = (Path(__file__).parent / "fixtures/v1/odd.trit").read_bytes()
 
 
 def parts(data=GOOD):

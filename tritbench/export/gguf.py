@@ -25,7 +25,7 @@ from tritbench.packing.weights import IntegerArray, TernaryArray
 
 BLOCK = 256
 TYPES = ("TQ2_0", "TQ1_0")
-LONGEST_NAME = 63  # bytes, as in ggml
+LONGEST_NAME, MOST_DIMENSIONS = 63, 4  # bytes, and dimensions, as in ggml
 
 
 def export_gguf(network: Network, path: Path, kind: str = "TQ2_0") -> None:
@@ -38,8 +38,12 @@ def export_gguf(network: Network, path: Path, kind: str = "TQ2_0") -> None:
         raise TritbenchError(f"GGUF type {kind!r}, expected {' or '.join(TYPES)}")
     gguf = require("gguf")
     names: dict[str, str] = {}  # those that are too long for ggml
+    shapes: dict[str, list[int]] = {}  # of arrays with more dimensions than ggml has
 
     def add(name: str, array: NDArray[Any], raw_dtype: Any = None) -> None:
+        if array.ndim > MOST_DIMENSIONS:
+            shapes[name] = list(array.shape)
+            array = array.reshape(-1, *array.shape[1 - MOST_DIMENSIONS :])
         if len(name.encode()) > LONGEST_NAME:
             name = names.setdefault(name, f"tensor.{len(names)}")
         writer.add_tensor(name, array, raw_dtype=raw_dtype)
@@ -61,6 +65,7 @@ def export_gguf(network: Network, path: Path, kind: str = "TQ2_0") -> None:
                 case _:
                     add(name, np.ascontiguousarray(array))
         writer.add_string("tritbench.names", json.dumps({v: k for k, v in names.items()}))
+        writer.add_string("tritbench.shapes", json.dumps(shapes))
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_tensors_to_file()
