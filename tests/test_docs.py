@@ -37,8 +37,10 @@ CHANGE = Elsewhere("test_the_changes_run")
 PREPARED = Elsewhere("the environment of the tests is what it makes")
 COMMANDS: dict[str, str | Elsewhere] = {
     # README.md
+    "pip install 'tritbench[torch]'": PREPARED,
     "make benchmark": "make benchmark READY=",
     "make test": Elsewhere("it runs this test"),
+    "make check": Elsewhere("make test runs its tests"),
     "source .venv/bin/activate": PREPARED,
     'git add -A && git commit -m "My baseline"': AS_IT_IS,
     "dvc exp run -S quantize.threshold=0.8": AS_IT_IS,
