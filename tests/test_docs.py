@@ -65,6 +65,13 @@ COMMANDS: dict[str, str | Elsewhere] = {
     "tritbench predict models/mlp/qat.trit photographs/ --csv > found.csv": AS_IT_IS,
     "tritbench predict models/mlp/qat.trit t10k-images-idx3-ubyte.gz --json": AS_IT_IS,
     "pip install 'tritbench[export]'": PREPARED,
+    # docs/engine.md
+    "tritbench export models/mlp/qat.trit --program net.tb": Elsewhere("tests/test_c_api.py"),
+    "make lib": Elsewhere("tests/test_c_api.py"),
+    "cc -Iinclude examples/classify.c build/c/libtritbench.a -lstdc++ -lm -lpthread -o classify": (
+        Elsewhere("tests/test_c_api.py")
+    ),
+    "./classify net.tb image.raw": Elsewhere("tests/test_c_api.py"),
     # docs/format.md
     "python tests/fuzz_trit.py --count 1000000 --seed 0": "python tests/fuzz_trit.py --count 200",
     # docs/graphs.md
