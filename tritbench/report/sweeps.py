@@ -97,7 +97,7 @@ def sweep_figures(name: str, rows: Sequence[SweepRow], varied: Sequence[str]) ->
     """File name to SVG: `NAME-front.svg`, and `NAME-curves.svg` where thresholds vary."""
     figures = {f"{name}-front.svg": svg(_front_chart(name, rows))}
     if THRESHOLD in varied:
-        title = "Test accuracy against threshold (dashed: FP32)"
+        title = "Validation accuracy against threshold (dashed: FP32)"
         figures[f"{name}-curves.svg"] = threshold_curves(_curve_rows(rows), title)
     return figures
 
@@ -135,9 +135,9 @@ def _curve_rows(rows: Sequence[SweepRow]) -> Rows:
     found: dict[tuple[str, str, float | None], list[float]] = defaultdict(list)
     for row in rows:
         if row["mode"] == "fp32":
-            found[row["model"], "FP32", None].append(row["test_accuracy"])
+            found[row["model"], "FP32", None].append(row["accuracy"])
         elif row[THRESHOLD] not in (None, "auto"):
-            found[row["model"], label(row), float(row[THRESHOLD])].append(row["test_accuracy"])
+            found[row["model"], label(row), float(row[THRESHOLD])].append(row["accuracy"])
     return [
         {"model": model, "method": method, "threshold": threshold, "accuracy": mean(accuracies)}
         for (model, method, threshold), accuracies in found.items()
