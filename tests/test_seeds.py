@@ -120,7 +120,7 @@ def test_qat_stands_beside_fp32_that_trained_as_long(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"accuracy": 1.2}, "raw.csv, line 2: accuracy = '1.2': expected less than or equal to 1"),
+        ({"accuracy": 1.2}, "raw.csv, line 2: accuracy = '1.2': expected a number from 0 to 1"),
         ({"mode": "pqt"}, "raw.csv, line 2: mode = 'pqt': expected 'control', 'ptq' or 'qat'"),
         ({"seconds": "soon"}, "raw.csv, line 2: seconds = 'soon': expected a valid number"),
     ],

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tritbench.report.extras import Peer
-from tritbench.report.runs import MODES, Confusion, Epoch, Run
+from tritbench.report.runs import Confusion, Epoch, Run
 from tritbench.report.summary import (
     MODE_NAMES,
     percent,
@@ -13,6 +13,7 @@ from tritbench.report.summary import (
     speedup,
     times,
 )
+from tritbench.report.table import MODES
 
 Rows = list[dict[str, Any]]
 

@@ -3,7 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
 
@@ -20,82 +20,102 @@ from tritbench.report.extras import (
     read_single_calls,
     read_sweep,
 )
-from tritbench.report.table import CsvRow, csv_rows, read_text
+from tritbench.report.table import (
+    MODES,
+    NEEDED,
+    Above,
+    Count,
+    Finite,
+    Mode,
+    Positive,
+    Share,
+    Text,
+    parse_rows,
+    read_rows,
+    read_text,
+)
 
-MODES = ("fp32", "ptq", "qat")
 TRAINED_MODES = ("fp32", "qat")
 MACHINE_KEYS = ("id", "cpu", "cores", "isa", "python", "torch")
-# Columns that came later; the runs of git's history lack them.
-LATER = {
-    *("test_loss", "ece", "mcnemar_p", "flips_lost", "flips_won", "latency_iqr_s", "latency_p99_s"),
-    *("speedup_low", "speedup_high", "disturbed", "peak_memory_bytes", "entropy_bits", "method"),
-    *("joules_per_image", "bits_per_weight", "zeros", "agreement", "precision"),
-    *("threshold", "reference", "granularity"),
-}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Run:
     """One model in one mode at one batch size; accuracies and zeros are shares in [0, 1].
 
-    A run without timing has no latency. Runs of before a column existed have none in it.
+    A run without timing has no latency. Columns with a default came later: the runs of git's
+    history lack them.
     """
 
-    model: str
-    mode: str
-    batch_size: int
-    accuracy: float
-    loss: float
-    bytes: int
-    file_bytes: int
-    compression: float
-    test_accuracy: float
-    test_accuracy_low: float
-    test_accuracy_high: float
-    latency_s: float | None
-    latency_p95_s: float | None
-    speedup: float | None
-    test_loss: float | None
-    ece: float | None
-    mcnemar_p: float | None
-    flips_lost: int | None
-    flips_won: int | None
-    latency_iqr_s: float | None
-    latency_p99_s: float | None
-    speedup_low: float | None
-    speedup_high: float | None
-    disturbed: bool
-    peak_memory_bytes: int | None
-    entropy_bits: float | None
-    joules_per_image: float | None
-    agreement: float | None
-    bits_per_weight: float | None
-    zeros: float | None
-    method: str
-    threshold: str
-    reference: str
-    granularity: str
-    precision: str
-    threads: int
-    dataset: str
-    seed: int
-    run_id: str
-    git_rev: str
-    machine: str
-    timestamp: str
+    model: Text
+    mode: Mode
+    batch_size: Positive
+    accuracy: Share
+    loss: Finite
+    bytes: Positive
+    file_bytes: Positive
+    compression: Above
+    test_accuracy: Share
+    test_accuracy_low: Share
+    test_accuracy_high: Share
+    threads: Positive
+    dataset: Text
+    seed: Count
+    run_id: Text
+    git_rev: Text
+    machine: Text
+    timestamp: Text
+    latency_s: Above | None = field(default=None, metadata=NEEDED)
+    latency_p95_s: Above | None = field(default=None, metadata=NEEDED)
+    speedup: Above | None = field(default=None, metadata=NEEDED)
+    test_loss: Finite | None = None
+    ece: Share | None = None
+    mcnemar_p: Share | None = None
+    flips_lost: Count | None = None
+    flips_won: Count | None = None
+    latency_iqr_s: Finite | None = None
+    latency_p99_s: Above | None = None
+    speedup_low: Above | None = None
+    speedup_high: Above | None = None
+    disturbed: bool = False
+    peak_memory_bytes: Count | None = None
+    entropy_bits: Finite | None = None
+    joules_per_image: Above | None = None
+    agreement: Share | None = None
+    bits_per_weight: Above | None = None
+    zeros: Share | None = None
+    method: str = ""
+    threshold: str = ""
+    reference: str = ""
+    granularity: str = ""
+    precision: str = ""
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """One row of a training curve; losses are means over images, accuracies shares."""
+    """One row of a training curve; losses are means over images, accuracies shares.
 
-    model: str
-    mode: str
-    epoch: int
-    train_loss: float
-    train_accuracy: float
-    val_loss: float
-    val_accuracy: float
+    `model` and `mode` are those of the file, which has no such columns.
+    """
+
+    epoch: Count
+    train_loss: Finite
+    train_accuracy: Share
+    val_loss: Finite
+    val_accuracy: Share
+    model: str = ""
+    mode: str = ""
+
+
+@dataclass(frozen=True)
+class Counted:
+    """Test images of a class that were put into a class."""
+
+    model: Text
+    mode: Mode
+    actual: Text
+    predicted: Text
+    count: Count
 
 
 @dataclass(frozen=True)
@@ -207,17 +227,18 @@ def parse_runs(text: str, origin: str, models: Sequence[str] | None = None) -> l
         TritbenchError: naming the origin, line, column and value that is wrong or missing.
     """
     runs: dict[tuple[str, str, int], Run] = {}
-    columns = [field.name for field in fields(Run) if field.name not in LATER]
-    for row in csv_rows(text, origin, columns):
-        run = _run(row)
+    for where, run in parse_rows(text, origin, Run):
         first = next(iter(runs.values()), run)
         # Latencies compare only within one run on one machine, accuracies within one data set.
         for column in ("dataset", "seed", "run_id", "machine", "threads"):
             if getattr(run, column) != getattr(first, column):
-                raise row.bad(column, f"{getattr(first, column)!r} as in the rows above")
+                raise TritbenchError(
+                    f"{where}: {column} = {getattr(run, column)!r}: expected "
+                    f"{getattr(first, column)!r} as in the rows above"
+                )
         key = (run.model, run.mode, run.batch_size)
         if key in runs:
-            raise row.bad("batch_size", "each model, mode and batch size once")
+            raise TritbenchError(f"{where}: {key}: expected each model, mode and batch size once")
         runs[key] = run
     if models is None:
         models = list(dict.fromkeys(run.model for run in runs.values()))
@@ -234,76 +255,9 @@ def parse_runs(text: str, origin: str, models: Sequence[str] | None = None) -> l
     return [runs[key] for key in wanted]
 
 
-def _run(row: CsvRow) -> Run:
-    def positive(column: str) -> float | None:
-        return row.optional_number(column, above=0)
-
-    def count(column: str) -> int | None:
-        return row.integer(column) if row.has(column) else None
-
-    def share(column: str) -> float | None:
-        return row.share(column) if row.has(column) else None
-
-    return Run(
-        model=row.text("model"),
-        mode=row.one_of("mode", MODES),
-        batch_size=row.integer("batch_size", 1),
-        accuracy=row.share("accuracy"),
-        loss=row.number("loss"),
-        bytes=row.integer("bytes", 1),
-        file_bytes=row.integer("file_bytes", 1),
-        compression=row.number("compression", above=0),
-        test_accuracy=row.share("test_accuracy"),
-        test_accuracy_low=row.share("test_accuracy_low"),
-        test_accuracy_high=row.share("test_accuracy_high"),
-        latency_s=positive("latency_s"),
-        latency_p95_s=positive("latency_p95_s"),
-        speedup=positive("speedup"),
-        test_loss=row.optional_number("test_loss"),
-        ece=share("ece"),
-        mcnemar_p=share("mcnemar_p"),
-        flips_lost=count("flips_lost"),
-        flips_won=count("flips_won"),
-        latency_iqr_s=row.optional_number("latency_iqr_s"),
-        latency_p99_s=positive("latency_p99_s"),
-        speedup_low=positive("speedup_low"),
-        speedup_high=positive("speedup_high"),
-        disturbed=row.has("disturbed") and row.one_of("disturbed", ("true", "false")) == "true",
-        peak_memory_bytes=count("peak_memory_bytes"),
-        entropy_bits=row.optional_number("entropy_bits"),
-        joules_per_image=positive("joules_per_image"),
-        agreement=share("agreement"),
-        bits_per_weight=positive("bits_per_weight"),
-        zeros=share("zeros"),
-        method=row.optional_text("method"),
-        threshold=row.optional_text("threshold"),
-        reference=row.optional_text("reference"),
-        granularity=row.optional_text("granularity"),
-        precision=row.optional_text("precision"),
-        threads=row.integer("threads", 1),
-        dataset=row.text("dataset"),
-        seed=row.integer("seed"),
-        run_id=row.text("run_id"),
-        git_rev=row.text("git_rev"),
-        machine=row.text("machine"),
-        timestamp=row.text("timestamp"),
-    )
-
-
 def read_epochs(path: Path, model: str, mode: str) -> list[Epoch]:
     """The training curve of one model and mode."""
-    epochs = [
-        Epoch(
-            model,
-            mode,
-            row.integer("epoch"),
-            row.number("train_loss"),
-            row.share("train_accuracy"),
-            row.number("val_loss"),
-            row.share("val_accuracy"),
-        )
-        for row in csv_rows(read_text(path), str(path), [field.name for field in fields(Epoch)][2:])
-    ]
+    epochs = [replace(row, model=model, mode=mode) for row in read_rows(path, Epoch)]
     if not epochs:
         raise TritbenchError(f"{path}: no rows; expected one per epoch")
     return epochs
@@ -318,11 +272,10 @@ def parse_confusions(text: str, origin: str, pairs: Sequence[tuple[str, str]]) -
     """`read_confusions` of a file's content."""
     counts: dict[tuple[str, str], Counter[tuple[str, str]]] = {pair: Counter() for pair in pairs}
     classes: dict[str, None] = {}
-    for row in csv_rows(text, origin, ["model", "mode", "actual", "predicted", "count"]):
-        pair = (row.text("model"), row.one_of("mode", MODES))
-        cell = (row.text("actual"), row.text("predicted"))
+    for _, row in parse_rows(text, origin, Counted):
+        pair, cell = (row.model, row.mode), (row.actual, row.predicted)
         if pair in counts:
-            counts[pair][cell] += row.integer("count")
+            counts[pair][cell] += row.count
             classes.update(dict.fromkeys(cell))
     for pair, cells in counts.items():
         if not cells:

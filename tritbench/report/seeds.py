@@ -11,9 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Literal, get_args
-
-from pydantic import Field
+from typing import Literal, get_args
 
 from tritbench.errors import TritbenchError
 from tritbench.measure.statistics import (
@@ -25,9 +23,10 @@ from tritbench.measure.statistics import (
     paired_t,
     t_interval,
 )
+from tritbench.report import table
 from tritbench.report.runs import Run
 from tritbench.report.summary import NOTHING, markdown_table
-from tritbench.report.table import EMPTY, NotNegative, Share, typed_rows
+from tritbench.report.table import Count, NotNegative, Share
 
 Phase = Literal["selection", "confirmation"]
 # `control` is FP32 trained on by QAT's recipe: what the further epochs give by themselves.
@@ -48,15 +47,15 @@ class Row:
     mode: Literal["control", "ptq", "qat"]
     method: str
     phase: Phase
-    seed: Annotated[int, Field(ge=0)]
+    seed: Count
     accuracy: Share
     fp32_accuracy: Share
     test_accuracy: Share
     fp32_test_accuracy: Share
-    zeros: Annotated[Share | None, EMPTY]
     seconds: NotNegative
     fp32_seconds: NotNegative
     dataset: str
+    zeros: Share | None = None
 
 
 @dataclass(frozen=True)
@@ -107,7 +106,7 @@ def read_rows(path: Path) -> list[Row]:
     Raises:
         TritbenchError: naming the file, line, column and value that is wrong.
     """
-    return typed_rows(path, Row)
+    return table.read_rows(path, Row)
 
 
 def summaries(rows: Sequence[Row], phase: Phase) -> list[Summary]:

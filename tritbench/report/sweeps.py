@@ -11,6 +11,7 @@ from typing import Any
 
 import altair as alt
 
+from tritbench.errors import TritbenchError
 from tritbench.report.chart_data import Rows
 from tritbench.report.figures import svg, threshold_curves
 from tritbench.report.summary import (
@@ -21,7 +22,7 @@ from tritbench.report.summary import (
     size,
     times,
 )
-from tritbench.report.table import csv_rows, read_text
+from tritbench.report.table import csv_lines, read_text
 
 SweepRow = dict[str, Any]  # a cell is text, a number, or None where there is nothing
 
@@ -57,11 +58,13 @@ def read_sweep_csv(path: Path) -> SweepResult:
     Raises:
         TritbenchError: naming the file, where it is something else.
     """
-    lines = csv_rows(read_text(path), str(path), ["point", *COLUMNS])
     rows: list[SweepRow] = []
-    for line in lines:
-        row: SweepRow = {key: value or None for key, value in line.values.items()}
-        row |= {key: line.optional_number(key) for key in NUMBERS}
+    for where, values in csv_lines(read_text(path), str(path), ["point", *COLUMNS]):
+        row: SweepRow = {key: value or None for key, value in values.items()}
+        try:
+            row |= {key: float(values[key]) for key in NUMBERS if row[key] is not None}
+        except ValueError as error:
+            raise TritbenchError(f"{where}: {error}") from None
         rows.append(row)
     varied = [key for key in (rows[0] if rows else ()) if key not in ("point", *COLUMNS)]
     return SweepResult(rows, varied)
