@@ -113,7 +113,10 @@ def by_ptq(start: Start, method: str) -> Row:
     checkpoint = start.checkpoint
     began = time.perf_counter()
     graph = capture(checkpoint.model, checkpoint.input.normalize(images[:2]))
-    quantized = quantize_ptq(graph, images, checkpoint.input, params.quantize, settings)
+    augmentations = params.train.augment[start.name]
+    quantized = quantize_ptq(
+        graph, images, checkpoint.input, params.quantize, settings, augmentations
+    )
     seconds = time.perf_counter() - began
     return row(
         start, "ptq", method, partial(run, quantized.graph), zeros(quantized.ternary), seconds

@@ -144,7 +144,8 @@ def benchmark(params: Params, name: str, output: Path, folder: Path, device: str
 
     images = data.calibration_images(dataset, params.ptq.calibration[name], params.seed)
     graph = capture(network, spec.normalize(images[:2]))
-    quantized = quantize_ptq(graph, images, spec, params.quantize, params.ptq)
+    augmentations = params.train.augment[name]
+    quantized = quantize_ptq(graph, images, spec, params.quantize, params.ptq, augmentations)
     paths["ptq"] = folder / "ptq.trit"
     made = provenance(dataset, params, name, recipe.precision, "train", "quantize", "ptq")
     half = half_arrays(quantized, spec, dataset.validation.pixels)

@@ -24,7 +24,10 @@ def main(name: str) -> None:
     images = data.calibration_images(dataset, params.ptq.calibration[name], params.seed)
     start = time.perf_counter()
     graph = capture(checkpoint.model, checkpoint.input.normalize(images[:2]))
-    quantized = quantize_ptq(graph, images, checkpoint.input, params.quantize, params.ptq)
+    augmentations = params.train.augment[name]
+    quantized = quantize_ptq(
+        graph, images, checkpoint.input, params.quantize, params.ptq, augmentations
+    )
     seconds = time.perf_counter() - start
     path = folder / "ptq.trit"
     precision = precision_of(checkpoint.provenance)

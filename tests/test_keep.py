@@ -18,7 +18,7 @@ from tritbench.params import PtqParams, QuantizeParams
 from tritbench.quantize import TernaryWeight, quantize_graph
 from tritbench.quantize.gptq import output_error
 from tritbench.quantize.kept import IntegerWeight, by_integers, integer_scale
-from tritbench.quantize.ptq import node_layers
+from tritbench.quantize.layer import node_layers
 
 NETWORKS = networks()
 SPEC = InputSpec((3, 8, 8), (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
@@ -123,6 +123,9 @@ def test_the_file_holds_what_is_kept_and_inspect_names_it(tmp_path):
     expected = run(quantized.graph, SPEC.normalize(pixels()))
     found = torch.as_tensor(runtime.load_reference(path)(pixels()))
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    assert (
+        torch.as_tensor(runtime.load(path)(pixels())).sub(expected).norm() < 0.01 * expected.norm()
+    )
 
 
 def test_storage_counts_all_weights_and_no_zeros_where_none_is_ternary(tmp_path):

@@ -19,6 +19,7 @@ from tritbench.models import InputSpec
 from tritbench.params import PtqParams, QuantizeParams
 from tritbench.quantize import predictions as predictions_module
 from tritbench.quantize.gptq import descend, exhaustive, gptq, least_squares, output_error
+from tritbench.quantize.layer import node_layers
 from tritbench.quantize.methods import METHODS
 from tritbench.quantize.predictions import (
     _change_best,
@@ -26,7 +27,6 @@ from tritbench.quantize.predictions import (
     descend_on_predictions,
     match_predictions,
 )
-from tritbench.quantize.ptq import node_layers
 from tritbench.quantize.rounding import by_absmean, by_optimum, by_raw_threshold, by_threshold
 from tritbench.quantize.ternary import Quantized, TernaryWeight, references, spread, ternarize
 

@@ -194,6 +194,7 @@ class PtqParams(Section):
     calibration: dict[Name, Annotated[int, Field(ge=LEAST_CALIBRATION)]]
     bias_correction: bool
     batchnorm: bool
+    reconstruct: Annotated[int, Field(ge=0)] = 0
 
 
 class QatParams(Section):

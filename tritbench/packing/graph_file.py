@@ -21,7 +21,7 @@ from tritbench.packing.entropy import check_expansion
 from tritbench.packing.weights import IntegerArray, PackedArray, PackedGraph, TernaryArray
 
 if TYPE_CHECKING:
-    from tritbench.quantize import Quantized, Weight
+    from tritbench.quantize import Quantized, QuantizedWeight
 
 MOST_SIZE = 2**31  # of one dimension of a weight
 
@@ -48,7 +48,7 @@ def to_half(array: NDArray[Any]) -> NDArray[np.float32]:
         return array.astype(np.float16).astype(np.float32)
 
 
-def packed_arrays(weights: Mapping[str, "Weight"]) -> dict[str, PackedArray]:
+def packed_arrays(weights: Mapping[str, "QuantizedWeight"]) -> dict[str, PackedArray]:
     """Quantized weights as a file holds them, by name; those in float16 are not among them."""
     from tritbench.quantize.kept import IntegerWeight  # here, for reading does without PyTorch
     from tritbench.quantize.ternary import TernaryWeight

@@ -13,14 +13,14 @@ from tritbench.optional import explained
 with explained():
     from tritbench.quantize.ptq import quantize_graph, quantize_ptq
     from tritbench.quantize.qat import check_schedule, train_qat, train_ternary
-    from tritbench.quantize.ternary import Quantized, QuantizedChain, TernaryWeight, Weight
+    from tritbench.quantize.ternary import Quantized, QuantizedChain, QuantizedWeight, TernaryWeight
     from tritbench.quantize.trits import quantize_to_trits
 
 __all__ = [
     "Quantized",
     "QuantizedChain",
+    "QuantizedWeight",
     "TernaryWeight",
-    "Weight",
     "check_schedule",
     "quantize_graph",
     "quantize_ptq",

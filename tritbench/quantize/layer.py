@@ -1,6 +1,6 @@
 """A layer as post-training quantization sees it: its weight, and statistics of its inputs."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -202,3 +202,27 @@ class Layer:
         """
         mean, float_mean = (m[self.group] for m in self.statistics.means)
         return self.start_bias + self.weight @ float_mean - dequantized @ mean
+
+
+def node_layers(
+    node: Node,
+    parameters: Mapping[str, Tensor],
+    inputs: Sequence[Tensor],
+    float_inputs: Sequence[Tensor],
+) -> list[Layer]:
+    """What becomes ternary by itself: the weight of `node`, or each group of its outputs."""
+    weight = parameters[str(node.inputs[1])]
+    bias = torch.zeros(len(weight)) if node.inputs[2] is None else parameters[node.inputs[2]]
+    geometry = Geometry.of_node(node, tuple(weight.shape))
+    statistics = Statistics(geometry, inputs, float_inputs)
+    parts = zip(weight.flatten(1).chunk(geometry.groups), bias.chunk(geometry.groups), strict=True)
+    return [Layer(rows, start, statistics, group) for group, (rows, start) in enumerate(parts)]
+
+
+def fast_layout(parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights of convolutions in the memory format that is a third faster on CPU."""
+    layout = torch.channels_last
+    return {
+        name: t.contiguous(memory_format=layout) if t.dim() == 4 else t
+        for name, t in parameters.items()
+    }

@@ -1,18 +1,25 @@
 """The methods of post-training quantization: how one layer's weight becomes ternary."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from tritbench.params import QuantizeParams
+from tritbench.params import Kept, QuantizeParams
 from tritbench.quantize import rounding
 from tritbench.quantize.gptq import descend, exhaustive, gptq, least_squares, output_error
+from tritbench.quantize.kept import IntegerWeight, by_half, by_integers
 from tritbench.quantize.layer import Layer
 from tritbench.quantize.predictions import descend_on_predictions
-from tritbench.quantize.ternary import TernaryWeight, references, spread
+from tritbench.quantize.ternary import (
+    QuantizedWeight,
+    TernaryWeight,
+    references,
+    require_alive,
+    spread,
+)
 
 # Scales that gptq and descent try where the threshold is `auto`, in mean magnitudes.
 MULTIPLIERS = (0.5, 0.65, 0.8, 1.0, 1.2, 1.4, 1.7, 2.0, 2.4)
@@ -94,6 +101,45 @@ METHODS: dict[str, Method] = {
     "gptq": Method(_gptq),
     "descent": Method(_descent, match_predictions=True),
 }
+
+
+def quantize_weight(
+    name: str,
+    shape: torch.Size,
+    layers: Sequence[Layer],
+    method: Method,
+    settings: QuantizeParams,
+    kept: Kept | None = None,
+) -> QuantizedWeight:
+    """A weight by a method, or as it is kept: its groups one after another, each output for itself.
+
+    Args:
+        name: of the weight.
+        shape: of the weight.
+        layers: its groups.
+        method: of those that become ternary.
+        settings: threshold, reference, granularity, backend.
+        kept: what it is kept as instead.
+
+    Raises:
+        TritbenchError: naming a weight that became all zero, or that float16 cannot hold.
+    """
+    weight = torch.cat([layer.weight for layer in layers]).reshape(shape)
+    match kept:
+        case "float16":
+            return by_half(weight, name)
+        case "int8":
+            integers = [by_integers(layer) for layer in layers]
+            values = torch.cat([part.values for part in integers]).reshape(shape)
+            return IntegerWeight(values, torch.cat([part.scale for part in integers]))
+    parts = [method.quantize(layer, settings) for layer in layers]
+    trits = torch.cat([part.trits for part in parts]).reshape(shape)
+    ternary = dataclasses.replace(parts[0], trits=trits)
+    if len(parts) > 1:
+        scale = torch.cat([part.scale.expand(len(part.trits), -1) for part in parts])
+        ternary = dataclasses.replace(ternary, scale=scale)
+    require_alive(name.removesuffix(".weight"), weight, ternary, settings)
+    return ternary
 
 
 def _scales(weight: Tensor, settings: QuantizeParams) -> list[Tensor]:

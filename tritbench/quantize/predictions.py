@@ -203,7 +203,7 @@ def match_predictions(
         if name in end.parameters and not isinstance(weight, HalfWeight)
     }
     gains = {name: torch.ones_like(weight.scale) for name, weight in weights.items()}
-    kept = {name: torch.tensor(end.parameters[name]) for name in _affine(end)}
+    kept = {name: torch.tensor(end.parameters[name]) for name in affine_names(end)}
     floats = {n: torch.from_numpy(array) for n, array in end.parameters.items()} | kept
     first = end.nodes[0]
     # What the first weight gives never changes.
@@ -248,7 +248,7 @@ def match_predictions(
     return Quantized(graph, {**quantized.weights, **fitted})
 
 
-def _affine(graph: Graph) -> list[str]:
+def affine_names(graph: Graph) -> list[str]:
     """Biases, and the gains and shifts of normalizations."""
     places = {"batch_norm": (1, 3), "layer_norm": (1, 3), "group_norm": (1, 3)}
     places |= {"linear": (2, 3), "conv1d": (2, 3), "conv2d": (2, 3)}

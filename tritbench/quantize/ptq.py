@@ -3,7 +3,7 @@
 import dataclasses
 import sys
 from collections import ChainMap, Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -13,28 +13,32 @@ from tritbench.errors import TritbenchError
 from tritbench.graph.graph import Graph, Node
 from tritbench.graph.interpret import execute, last_uses, run, tensors
 from tritbench.params import LEAST_CALIBRATION, Kept, PtqParams, QuantizeParams
-from tritbench.quantize.kept import IntegerWeight, by_half, by_integers, kept_weights
-from tritbench.quantize.layer import BATCH, Geometry, Layer, Statistics
-from tritbench.quantize.methods import METHODS, Method
+from tritbench.quantize.kept import kept_weights
+from tritbench.quantize.layer import BATCH, Layer, fast_layout, node_layers
+from tritbench.quantize.methods import METHODS, quantize_weight
 from tritbench.quantize.predictions import dense_end, match_predictions
 from tritbench.quantize.progress import progress
+from tritbench.quantize.reconstruct import reconstruct, views
 from tritbench.quantize.ternary import (
     Quantized,
+    QuantizedWeight,
     TernaryWeight,
-    Weight,
-    require_alive,
     require_finite,
 )
 from tritbench.quantize.trits import check_backend
 from tritbench.shapes import InputSpec
 
 VALUES = 2**23  # of images in a batch, at most: what operations make of them is many times as large
-
 Batches = Sequence[Tensor]
 
 
 def quantize_ptq(
-    graph: Graph, images: Tensor, spec: InputSpec, settings: QuantizeParams, ptq: PtqParams
+    graph: Graph,
+    images: Tensor,
+    spec: InputSpec,
+    settings: QuantizeParams,
+    ptq: PtqParams,
+    augmentations: Collection[str] = (),
 ) -> Quantized:
     """Make every weight of a linear or a convolution ternary, in the order of the graph.
 
@@ -45,6 +49,7 @@ def quantize_ptq(
         spec: how they are normalized.
         settings: threshold, reference, granularity, backend.
         ptq: method, and which corrections follow it.
+        augmentations: of the images that reconstruction sees, by name.
 
     Raises:
         TritbenchError: naming too few images, or as `quantize_graph`.
@@ -55,7 +60,11 @@ def quantize_ptq(
         )
     size = max(1, min(BATCH, VALUES // images[0].numel()))
     inputs = [spec.normalize(batch) for batch in images.split(size)]
-    return quantize_graph(graph, inputs, settings, ptq)
+    if not ptq.reconstruct:
+        return quantize_graph(graph, inputs, settings, ptq)
+    kept = _checked(graph, settings, ptq)
+    seen = views(images, spec, augmentations)
+    return reconstruct(graph, inputs, seen, ptq.reconstruct, METHODS[ptq.method], settings, kept)
 
 
 @torch.no_grad()
@@ -77,22 +86,25 @@ def quantize_graph(
         TritbenchError: naming a weight that is not finite or became all zero, or a backend that the
             method does not use, or a pattern of `quantize.keep` that no weight has.
     """
+    kept, floats = _checked(graph, settings, ptq), tensors(graph)
+    if next(iter(graph.weights().values())).op == "conv2d":  # a third faster on CPU
+        floats = fast_layout(floats)
+        inputs = [
+            x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x for x in inputs
+        ]
+    return _Walk(graph, settings, ptq, kept, floats, inputs).run()
+
+
+def _checked(graph: Graph, settings: QuantizeParams, ptq: PtqParams) -> dict[str, Kept]:
+    """Which weights stay in more bits; raises as `quantize_graph`."""
     check_backend(settings.backend, {"ptq.method": ptq.method})
-    weights = graph.weights()
+    weights, floats = graph.weights(), tensors(graph)
     if not weights:
         raise TritbenchError("the network has no linear or convolution to make ternary")
-    floats = tensors(graph)
     kept = kept_weights(weights, settings.keep)
     for name in weights:
         require_finite(floats[name], name)
-    if next(iter(weights.values())).op == "conv2d":  # a third faster on CPU
-        layout = torch.channels_last
-        floats = {
-            name: t.contiguous(memory_format=layout) if t.dim() == 4 else t
-            for name, t in floats.items()
-        }
-        inputs = [x.contiguous(memory_format=layout) if x.dim() == 4 else x for x in inputs]
-    return _Walk(graph, settings, ptq, kept, floats, inputs).run()
+    return kept
 
 
 @torch.no_grad()
@@ -113,7 +125,9 @@ def search_layer(
     taken = [run(to_layer, batch) for batch in inputs]
     floats = tensors(graph)
     layers = node_layers(node, floats, taken, taken)
-    return _ternary(METHODS["descent"], layers, settings, floats[name].shape)
+    found = quantize_weight(name, floats[name].shape, layers, METHODS["descent"], settings)
+    assert isinstance(found, TernaryWeight)
+    return found
 
 
 class _Walk:
@@ -141,7 +155,7 @@ class _Walk:
 
     def run(self) -> Quantized:
         weights = self.graph.weights()
-        found: dict[str, Weight] = {}
+        found: dict[str, QuantizedWeight] = {}
         end = self._end()
         end_inputs = predictions = None
         nodes = list(last_uses(self.graph))
@@ -220,10 +234,12 @@ class _Walk:
         ]
         return torch.cat(logits).softmax(1)
 
-    def _quantize(self, node: Node, name: str, layers: list[Layer]) -> Weight:
+    def _quantize(self, node: Node, name: str, layers: list[Layer]) -> QuantizedWeight:
         """One weight, and the bias that goes with it."""
         weight, bias = self.floats[name], node.inputs[2]
-        quantized = self._rounded(name, weight, layers)
+        quantized = quantize_weight(
+            name, weight.shape, layers, self.method, self.settings, self.kept.get(name)
+        )
         dequantized = quantized.dequantize()
         self.parameters[name] = torch.empty_like(weight).copy_(dequantized)  # in its memory format
         if self.ptq.bias_correction and bias in self.floats and self.uses[bias] == 1:
@@ -232,18 +248,6 @@ class _Walk:
                 [layer.bias(part) for layer, part in zip(layers, rows, strict=True)]
             )
         return quantized
-
-    def _rounded(self, name: str, weight: Tensor, layers: list[Layer]) -> Weight:
-        match self.kept.get(name):
-            case "float16":
-                return by_half(weight, name)
-            case "int8":
-                parts = [by_integers(layer) for layer in layers]
-                values = torch.cat([part.values for part in parts]).reshape(weight.shape)
-                return IntegerWeight(values, torch.cat([part.scale for part in parts]))
-        ternary = _ternary(self.method, layers, self.settings, weight.shape)
-        require_alive(name.removesuffix(".weight"), weight, ternary, self.settings)
-        return ternary
 
     def _reestimate(self, node: Node) -> None:
         """The statistics of a normalization that only this operation uses, on the images."""
@@ -267,27 +271,3 @@ class _Walk:
 
 def _execute(node: Node, known: Mapping[str, Tensor], batch: int) -> Tensor:
     return execute(node, [None if n is None else known[n] for n in node.inputs], batch)
-
-
-def node_layers(
-    node: Node, parameters: dict[str, Tensor], inputs: Batches, float_inputs: Batches
-) -> list[Layer]:
-    """What becomes ternary by itself: the weight of `node`, or each group of its outputs."""
-    weight = parameters[str(node.inputs[1])]
-    bias = torch.zeros(len(weight)) if node.inputs[2] is None else parameters[node.inputs[2]]
-    geometry = Geometry.of_node(node, tuple(weight.shape))
-    statistics = Statistics(geometry, inputs, float_inputs)
-    parts = zip(weight.flatten(1).chunk(geometry.groups), bias.chunk(geometry.groups), strict=True)
-    return [Layer(rows, start, statistics, group) for group, (rows, start) in enumerate(parts)]
-
-
-def _ternary(
-    method: Method, layers: list[Layer], settings: QuantizeParams, shape: torch.Size
-) -> TernaryWeight:
-    """The groups one after another in the weight's shape, each output with its own scales."""
-    parts = [method.quantize(layer, settings) for layer in layers]
-    trits = torch.cat([part.trits for part in parts]).reshape(shape)
-    if len(parts) == 1:
-        return dataclasses.replace(parts[0], trits=trits)
-    scale = torch.cat([part.scale.expand(len(part.trits), -1) for part in parts])
-    return dataclasses.replace(parts[0], trits=trits, scale=scale)

@@ -44,7 +44,7 @@ class TernaryWeight:
         return (self.trits.flatten(1) * self.scales()).reshape(self.trits.shape)
 
 
-Weight = TernaryWeight | IntegerWeight | HalfWeight
+QuantizedWeight = TernaryWeight | IntegerWeight | HalfWeight
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Quantized:
     """
 
     graph: Graph
-    weights: dict[str, Weight]
+    weights: dict[str, QuantizedWeight]
 
     @property
     def ternary(self) -> dict[str, TernaryWeight]:
