@@ -4,6 +4,8 @@ import csv
 import gzip
 import io
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -211,3 +213,11 @@ def test_export_writes_what_is_asked_for(trit, tritbench, tmp_path):
         assert name in output
     assert tritbench("export", trit)[0] == 2
     assert tritbench("export", tmp_path / "none.trit", "--t81", tmp_path / "y")[0] == 1
+
+
+def test_what_needs_no_extra_imports_none():
+    """`pip install tritbench` brings NumPy and safetensors for these commands."""
+    modules = "inspect, predict, export"
+    check = f"import sys; from tritbench.commands import {modules}"
+    check += "; assert not {'pydantic', 'scipy', 'torch', 'ruamel'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", check], check=True)

@@ -17,20 +17,10 @@ from tritbench.packing import Network, load_trit
 from tritbench.packing.entropy import entropy
 from tritbench.packing.t81 import LIMB_BYTES, LIMB_TRITS
 from tritbench.packing.weights import PackedArray, TernaryArray
-from tritbench.report.mermaid import quoted
+from tritbench.report.plain import aligned, quoted
 
-_COLUMNS = {
-    "operation": str.ljust,
-    "result": str.ljust,
-    "weight": str.ljust,
-    "kind": str.ljust,
-    "weights": str.rjust,
-    "bytes": str.rjust,
-    "bits": str.rjust,
-    "entropy": str.rjust,
-    "zeros": str.rjust,
-    "products": str.rjust,
-}
+WORDS = ("operation", "result", "weight", "kind")
+FIGURES = ("weights", "bytes", "bits", "entropy", "zeros", "products")
 
 
 def run(path: Path, form: str = "table") -> None:
@@ -153,15 +143,8 @@ def sizes(shape: Shape) -> list[str | int]:
 
 def table(facts: dict[str, Any]) -> str:
     """The facts for a reader, provenance last."""
-    rows = [("", *_COLUMNS), *(_row(*numbered) for numbered in enumerate(facts["operations"]))]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    sides = [str.rjust, *_COLUMNS.values()]
-    lines = [
-        "  ".join(
-            side(cell, width) for side, cell, width in zip(sides, row, widths, strict=True)
-        ).rstrip()
-        for row in rows
-    ]
+    rows = [("", *WORDS, *FIGURES), *(_row(*node) for node in enumerate(facts["operations"]))]
+    lines = aligned(rows, left=range(1, 1 + len(WORDS)))
     inputs = ", ".join(f"{name} {_times(shape)}" for name, shape in facts["inputs"].items())
     if facts["normalization"]:
         means, stds = (
@@ -205,7 +188,7 @@ def _row(index: int, facts: dict[str, Any]) -> tuple[str, ...]:
         texts["zeros"] = f"{facts['zeros']:.1%}"
     if "entropy" in facts:
         texts["entropy"] = f"{facts['entropy']:.3f}"
-    return (str(index), *(texts.get(column, "") for column in _COLUMNS))
+    return (str(index), *(texts.get(column, "") for column in (*WORDS, *FIGURES)))
 
 
 def _sizes(facts: dict[str, Any]) -> list[str]:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from tritbench.errors import TritbenchError
-from tritbench.report.summary import aligned
+from tritbench.report.plain import aligned
 from tritbench.report.sweeps import sweep_table
 from tritbench.sweep import results
 from tritbench.sweep.experiments import Progress, baseline, fetch, finished, use_this_python

@@ -5,29 +5,25 @@ import csv
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from html import escape
 
 import altair as alt
 
 from tritbench.errors import TritbenchError
+from tritbench.report.blocks import Table
 from tritbench.report.charts import COLORS, scale
 from tritbench.report.figures import svg
 from tritbench.report.revisions import WORKSPACE, Revision, commits_of_runs, experiments
 from tritbench.report.runs import Run
 from tritbench.report.summary import MODE_NAMES, interval, size, speedup
+from tritbench.report.templates import TEMPLATES
 
 HEADER = (
     *("revision", "when", "model", "mode", "method", "threshold", "data set"),
     *("test accuracy [95% interval]", "bytes", "batch", "speed-up", "machine"),
 )
-STYLE = """
-:root { color-scheme: light dark; }
-body { margin: 0 auto; max-width: 70rem; padding: 1rem; font: 1rem/1.5 system-ui, sans-serif; }
-div { overflow-x: auto; } img { background: #fff; }
-table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
-th, td { padding: .25rem .6rem; text-align: right; white-space: nowrap; border-bottom: 1px solid; }
-th:nth-child(-n+7), td:nth-child(-n+7) { text-align: left; }
-"""
+
+
+NAMES = 7  # columns that say what a row is about
 
 
 @dataclass(frozen=True)
@@ -161,20 +157,6 @@ def history_figure(entries: Sequence[Entry]) -> str:
 
 def history_html(entries: Sequence[Entry]) -> str:
     """One page that needs no network: figure and table."""
-    picture = base64.b64encode(history_figure(entries).encode()).decode()
-    head = "".join(f"<th scope=col>{escape(cell)}</th>" for cell in HEADER)
-    body = "\n".join(
-        "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>"
-        for row in history_rows(entries)
-    )
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>History of the runs</title>\n<style>{STYLE}</style>\n</head>\n<body>\n"
-        "<h1>History of the runs</h1>\n"
-        '<div><img alt="Accuracy against bytes, and speed-up over time; the table has the data." '
-        f'src="data:image/svg+xml;base64,{picture}"></div>\n'
-        "<p>Speed-ups compare within one machine.</p>\n"
-        f"<div><table><thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody></table></div>\n"
-        "</body>\n</html>\n"
-    )
+    runs = Table("Every run", HEADER, history_rows(entries), NAMES)
+    figure = base64.b64encode(history_figure(entries).encode()).decode()
+    return TEMPLATES.get_template("history.html").render(runs=runs, figure=figure)

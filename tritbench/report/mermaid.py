@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from tritbench.report.plain import quoted
 from tritbench.report.runs import Run
 from tritbench.report.summary import (
     MODE_NAMES,
@@ -13,21 +14,6 @@ from tritbench.report.summary import (
 )
 
 STAGES = {"fp32": "train_fp32", "ptq": "quantize_ptq", "qat": "train_qat"}
-PLAIN = set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 _-.,()@×%")
-
-
-def quoted(*lines: str) -> str:
-    """A Mermaid label in quotes; whatever could be syntax there becomes a character code.
-
-    >>> quoted('a "b"', "c")
-    '"a #34;b#34;<br/>c"'
-    """
-    return f'"{"<br/>".join(_escaped(line) for line in lines)}"'
-
-
-def _escaped(text: str) -> str:
-    text = " ".join(text.split())
-    return "".join(char if char in PLAIN else f"#{ord(char)};" for char in text)
 
 
 def mermaid_markdown(runs: Sequence[Run], title: str) -> str:

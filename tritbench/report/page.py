@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -22,15 +21,8 @@ from tritbench.report.sections import classes, costs, networks, results, sweeps,
 from tritbench.report.sections.method import method
 from tritbench.report.seeds import Summary, read_summaries
 from tritbench.report.sweeps import SweepResult, read_sweep_csv
+from tritbench.report.templates import TEMPLATES
 from tritbench.report.vega import vega_script
-
-TEMPLATES = jinja2.Environment(
-    loader=jinja2.PackageLoader("tritbench.report", "page"),
-    autoescape=True,
-    undefined=jinja2.StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-)
 
 
 @dataclass(frozen=True)

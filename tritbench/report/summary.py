@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 from tritbench.measure.statistics import SIGNIFICANT
 from tritbench.report.extras import Peer
+from tritbench.report.plain import aligned
 from tritbench.report.runs import Machine, Run
 
 MODE_NAMES = {"fp32": "FP32", "ptq": "PTQ", "qat": "QAT"}
@@ -294,15 +295,3 @@ def table_text(runs: Sequence[Run], engine: str) -> str:
     if any(run.disturbed for run in runs):
         lines += ["", f"~ {DISTURBED}"]
     return "\n".join(lines) + "\n"
-
-
-def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Lines of a table in plain text whose first two columns are names and the others figures."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return [
-        "  ".join(
-            cell.ljust(width) if column < 2 else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
