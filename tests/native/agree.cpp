@@ -75,8 +75,10 @@ bool matmul_agrees(const Kernels& kernels, const Kernels& oracle) {
                                      ends[static_cast<size_t>(g)]));
     const auto scales = random_values<float>(groups * lanes, 1);
     const auto bias = random_values<float>(lanes, 1);
-    const Weights weights{panels,      blocks,        groups,      codes,          offsets.data(),
-                          ends.data(), scales.data(), sums.data(), draw(0, 1) == 1};
+    const Weights weights{panels,        blocks,         groups,
+                          codes,         offsets.data(), ends.data(),
+                          scales.data(), sums.data(),    draw(0, 1) == 1 ? 0.0F : -1e9F,
+                          1e9F,          lanes};
     std::vector<float> found(static_cast<size_t>(rows * lanes)), expected(found);
 
     std::vector<uint8_t> pixels(static_cast<size_t>(rows * width));

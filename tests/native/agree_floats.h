@@ -172,6 +172,9 @@ class FloatCases {
         weights.group_blocks = &end;
         weights.scales = scales.data();
         weights.sums = sums.data();
+        weights.low = -INFINITY;
+        weights.high = INFINITY;
+        weights.outputs = lanes;
         std::vector<Row<uint8_t>> input;
         Floats found(static_cast<size_t>(rows * lanes)), expected(found);
         for (int64_t r = 0; r < rows; ++r) {

@@ -17,15 +17,18 @@ from tritbench.runtime.steps import (
     Array,
     Check,
     Copy,
+    Depthwise,
     Indices,
     Normalize,
     Pad,
+    Product,
     Quantize,
     Step,
     View,
 )
 from tritbench.runtime.views import Value
 
+RANGE_ROWS = 16  # of a product that share a pair of least and greatest: native/ranges.h
 When = Literal["always", "pixels", "floats"]  # of the two kinds of images
 
 
@@ -197,9 +200,31 @@ class Builder:
             top, left, bottom, right = padding
             size = (height + top + bottom) * (width + left + right) * channels
             found = Quantized(self.new(maps * size, 1), self.new(maps), self.new(maps), padding)
-            self.add(Quantize(x, padding, found.data, found.scale, found.zero))
+            ranges, pairs = self._ranges(x)
+            step = Quantize(x, padding, found.data, found.scale, found.zero, ranges, pairs)
+            self.add(step)
             self.known[key] = found
         return found
+
+    def _ranges(self, x: View) -> tuple[int | None, int]:
+        """Where the steps that make a map leave its least and greatest; and how many pairs."""
+        if x.sizes[0] != 1:
+            return None, 0
+        makers = [i for i, (step, _) in enumerate(self.steps) if getattr(step, "out", None) == x]
+        whole = self.buffers[x.buffer].count == math.prod(x.sizes)
+        kinds = {type(self.steps[i][0]) for i in makers}
+        if not whole or len(kinds) != 1 or not kinds <= {Product, Depthwise}:
+            return None, 0
+        rows = x.sizes[1] * x.sizes[2]
+        pairs = -(-rows // RANGE_ROWS) if kinds == {Product} else x.sizes[1]
+        if rows == 1:
+            return None, 0
+        known = self.steps[makers[0]][0].ranges  # type: ignore[union-attr]
+        ranges = self.new(2 * pairs) if known is None else known
+        for i in makers:
+            step, when = self.steps[i]
+            self.steps[i] = replace(step, ranges=ranges), when  # type: ignore[call-arg]
+        return ranges, pairs
 
     def padded(self, x: View, padding: tuple[int, ...]) -> tuple[int, int]:
         """Float maps without gaps and with zeros around: the buffer, and where they begin."""

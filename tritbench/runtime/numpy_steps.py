@@ -17,6 +17,7 @@ Floats are float32 and every operation is rounded on its own, in this order:
 Exact mode differs in its products with ternary weights: sums are float64.
 """
 
+import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -191,8 +192,7 @@ def _product(memory: Memory, step: s.Product) -> None:
     if step.scale is not None:
         y = y * memory.buffer(step.scale)[:, :, None, None, None]
     y = y + shift
-    if step.relu:
-        y = posts.relu(y)
+    y = floats.clamp(y, *step.bounds)
     if step.pool[0]:
         y = _pooled(y, step.pool)
     _give(memory, step, y)
@@ -295,18 +295,30 @@ def _reduce(memory: Memory, step: s.Reduce) -> None:
 
 def _pool(memory: Memory, step: s.Pool) -> None:
     x, out = memory.view(step.x), memory.view(step.out)
-    for y, left in np.ndindex(len(step.top), len(step.left)):
-        rows = range(step.top[y], step.bottom[y], step.step[0])
-        columns = range(step.left[left], step.right[left], step.step[1])
-        start = 0.0 if step.average else -math.inf
-        total = np.full((*x.shape[:2], x.shape[4]), start, f32)
-        for row in rows:
-            for column in columns:
-                value = x[:, :, row, column]
-                total = total + value if step.average else posts.greater(total, value)
+    window = floats.Window(
+        (step.kernel[0], step.kernel[1]),
+        (out.shape[2], out.shape[3]),
+        (step.stride[0], step.stride[1]),
+        (step.padding[0], step.padding[1]),
+        (step.dilation[0], step.dilation[1]),
+    )
+    for i in np.ndindex(x.shape[:2]):
         if step.average:
-            total = total / (step.row_divisors[y] * step.column_divisors[left])
-        out[:, :, y, left] = total
+            out[i] = floats.average_pool(x[i], window, step.include_padding, step.divisor)
+        else:
+            out[i] = floats.max_pool(x[i], window)
+
+
+def _adaptive_pool(memory: Memory, step: s.AdaptivePool) -> None:
+    x, out = memory.view(step.x), memory.view(step.out)
+    for row, column in np.ndindex(len(step.top), len(step.left)):
+        rows = slice(step.top[row], step.bottom[row])
+        part = x[:, :, rows, step.left[column] : step.right[column]]
+        parts = np.moveaxis(part.reshape(*x.shape[:2], -1, x.shape[4]), 2, 0)
+        if step.average:
+            out[:, :, row, column] = floats.sum_first(parts) / f32(len(parts))
+        else:
+            out[:, :, row, column] = functools.reduce(posts.greater, parts)
 
 
 def _some(array: NDArray[Any]) -> NDArray[Any] | None:
@@ -375,6 +387,7 @@ _STEPS: dict[type, Callable[[Memory, Any], None]] = {
     s.Elementwise: _elementwise,
     s.Reduce: _reduce,
     s.Pool: _pool,
+    s.AdaptivePool: _adaptive_pool,
     s.Softmax: _softmax,
     s.LayerNorm: _layer_norm,
     s.GroupNorm: _group_norm,

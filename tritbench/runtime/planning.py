@@ -9,12 +9,13 @@ from tritbench.runtime.steps import Elementwise, Post, Quantize, Step, View
 
 ALIGNMENT = 64
 KINDS = ("pixels", "floats")
-_INPUTS = ("x", "y", "data", "scale", "zero", "query", "key", "value", "mask", "indices")
+_INPUTS = ("x", "y", "data", "scale", "zero", "query", "key", "value", "mask", "indices", "ranges")
 
 
 def accesses(step: Step) -> tuple[set[int], set[int]]:
     """The buffers that a step reads and those that it writes."""
-    writes = ("out", "data", "scale", "zero") if isinstance(step, Quantize) else ("out",)
+    quantizes = isinstance(step, Quantize)
+    writes = ("out", "data", "scale", "zero") if quantizes else ("out", "ranges")
     reads, written = set(), set()
     for field in dataclasses.fields(step):
         value: Any = getattr(step, field.name)

@@ -213,12 +213,12 @@ def _product(
     weight = builder.weights.get(weight_name)
     builder.done.add(node.name)
     last = node
-    relu = following(builder, node)
-    posts: tuple[Post, ...] = ()
-    has_relu = relu is not None and relu.op == "relu" and weight is not None
-    if has_relu and relu is not None:
-        builder.done.add(relu.name)
-        last = relu
+    bound = following(builder, node)
+    bounds = (-math.inf, math.inf)
+    if bound is not None and bound.op in ("relu", "clamp"):
+        builder.done.add(bound.name)
+        last = bound
+        bounds = _bounds_of(bound)
     pooled = _pool_after(builder, last) if weight is not None else None
     depthwise = _is_depthwise(geometry)
     if depthwise or not isinstance(weight, TernaryArray) or builder.exact:
@@ -235,16 +235,12 @@ def _product(
     out = _out(result, view, geometry, step)
     builder.values[last.name] = result
     if depthwise and not (isinstance(weight, TernaryArray) and _many_scales(weight)):
-        if has_relu:
-            posts = (Post("relu"), *posts)
-        _depthwise(builder, geometry, view, weight, weight_name, bias, posts, out)
+        _depthwise(builder, geometry, view, weight, weight_name, bias, bounds, posts, out)
     elif weight is None or (isinstance(weight, IntegerArray) and builder.exact):
-        if has_relu:
-            posts = (Post("relu"), *posts)
         array = builder.graph.parameters[weight_name] if weight is None else weight.dequantize()
-        _float_product(builder, geometry, view, array, bias, posts, out)
+        _float_product(builder, geometry, view, array, bias, bounds, posts, out)
     else:
-        _packed_product(builder, node, geometry, view, weight, bias, has_relu, step, posts, out)
+        _packed_product(builder, node, geometry, view, weight, bias, bounds, step, posts, out)
 
 
 def _out(result: Value, view: View, geometry: Geometry, step: tuple[int, int]) -> View:
@@ -283,7 +279,7 @@ def _packed_product(
     view: View,
     weight: PackedArray,
     bias: Floats,
-    relu: bool,
+    bounds: tuple[float, float],
     pool: tuple[int, int],
     posts: tuple[Post, ...],
     out: View,
@@ -291,7 +287,7 @@ def _packed_product(
     terms = [make_terms(weight, rows) for rows in _group_rows(geometry)]
     pixels = _pixels(builder, node)
     folded = pixels is not None and _pixel_product(
-        builder, pixels, geometry, terms, weight, bias, relu, pool, posts, out
+        builder, pixels, geometry, terms, weight, bias, bounds, pool, posts, out
     )
     data: int
     scale: int | None = None
@@ -319,9 +315,10 @@ def _packed_product(
             pad_to_panels(flat)[None],
             np.zeros(windows.height, np.int32),
             np.zeros(windows.width, np.int32),
-            relu,
+            bounds,
             pool,
             posts,
+            None,
             out,
         ),
         "floats" if folded else "always",
@@ -345,7 +342,7 @@ def _pixel_product(
     terms: list[Terms],
     weight: PackedArray,
     bias: Floats,
-    relu: bool,
+    bounds: tuple[float, float],
     pool: tuple[int, int],
     posts: tuple[Post, ...],
     out: View,
@@ -399,9 +396,10 @@ def _pixel_product(
         pad_to_panels(shifted),
         rows * np.int32(len(column_taps)),
         columns,
-        relu,
+        bounds,
         pool,
         posts,
+        None,
         out,
     )
     builder.add(step, "pixels")
@@ -446,6 +444,7 @@ def _float_product(
     view: View,
     weight: Floats,
     bias: Floats,
+    bounds: tuple[float, float],
     posts: tuple[Post, ...],
     out: View,
 ) -> None:
@@ -460,7 +459,6 @@ def _float_product(
     else:
         offsets = geometry.places(geometry.sides, planar=False).reshape(inputs, -1)[0].copy()
     panels = -(-outputs // LANES)
-    bounds, posts = _bounds(posts)
     packed = pad_to_panels(wide.transpose(0, 3, 2, 1))  # [groups, taps, inputs, lanes]
     packed = packed.reshape(groups, -1, inputs, panels, LANES).transpose(0, 3, 1, 2, 4)
     builder.add(
@@ -486,6 +484,7 @@ def _depthwise(
     weight: PackedArray | None,
     name: str,
     bias: Floats,
+    bounds: tuple[float, float],
     posts: tuple[Post, ...],
     out: View,
 ) -> None:
@@ -514,7 +513,6 @@ def _depthwise(
         base = geometry.windows(1, found.padding, 0, planar=False).base
         top, left, bottom, right = found.padding
         size, padding = (size[0] + top + bottom, size[1] + left + right), (0, 0)
-    bounds, posts = _bounds(posts)
     builder.add(
         Depthwise(
             data,
@@ -533,16 +531,15 @@ def _depthwise(
             pad_to_panels(bias),
             bounds,
             posts,
+            None,
             out,
         )
     )
 
 
-def _bounds(posts: tuple[Post, ...]) -> tuple[tuple[float, float], tuple[Post, ...]]:
-    """ReLU and clamp right after a product are its own."""
-    match posts:
-        case (Post("relu"), *rest):
-            return (0.0, math.inf), tuple(rest)
-        case (Post("clamp", None, low, high), *rest):
-            return (low, high), tuple(rest)
-    return (-math.inf, math.inf), posts
+def _bounds_of(node: Node) -> tuple[float, float]:
+    """Least and greatest that a ReLU or clamp leaves."""
+    if node.op == "relu":
+        return 0.0, math.inf
+    low, high = node.attributes["min"], node.attributes["max"]
+    return -math.inf if low is None else float(low), math.inf if high is None else float(high)

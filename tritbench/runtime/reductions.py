@@ -12,6 +12,7 @@ from tritbench.graph.shapes import axis
 from tritbench.runtime import views
 from tritbench.runtime.builder import Builder, UnknownError, image_shape
 from tritbench.runtime.steps import (
+    AdaptivePool,
     Attention,
     Elementwise,
     GroupNorm,
@@ -154,52 +155,51 @@ def _reduce(builder: Builder, node: Node) -> None:
     builder.values[node.name] = result
 
 
-def _windows(size: int, node: Node, axis_: int) -> tuple[Ints, Ints, Floats]:
-    """Begin and end of each window inside of the map, and its share of an average's divisor."""
-    a = node.attributes
-    out = image_shape(node.shape)[2 + axis_]
-    if "output_size" in a:
-        start = np.arange(out) * size // out
-        end = -(-(np.arange(1, out + 1) * size) // out)
-        return start.astype(np.int32), end.astype(np.int32), (end - start).astype(np.float32)
-    kernel, padding = a["kernel_size"][axis_], a["padding"][axis_]
-    stride = (a["stride"] or a["kernel_size"])[axis_]
-    dilation = a.get("dilation", [1, 1])[axis_]
-    at = np.arange(out) * stride - padding
-    end = np.minimum(at + dilation * (kernel - 1) + 1, size)
-    start = np.where(at < 0, -(at // dilation) * dilation + at, at)
-    counted = np.minimum(at + kernel, size + padding) - at
-    if not a.get("count_include_pad", True):
-        counted = end - start
-    return start.astype(np.int32), end.astype(np.int32), counted.astype(np.float32)
+def _bins(size: int, count: int) -> tuple[Ints, Ints]:
+    """Begin and end of each part of a dimension."""
+    start = np.arange(count) * size // count
+    end = -(-(np.arange(1, count + 1) * size) // count)
+    return start.astype(np.int32), end.astype(np.int32)
 
 
 def _pool(builder: Builder, node: Node) -> None:
     value = builder.take(node.inputs[0])
     shape = image_shape(node.shape)
-    flat = len(shape) == 3
-    a = dict(node.attributes)
+    flat = len(shape) == 3  # maps of one dimension are maps of height 1
     if flat:
-        value = builder.reshaped(value, (*value.shape[:2], value.shape[2], 1))
-    view = builder.maps(value)
+        value = builder.reshaped(value, (*value.shape[:2], 1, value.shape[2]))
+    last = views.dense(value.shape, (0, 2, 3, 1))
+    view = builder.maps(value if value.dims == last else builder.copied(value, last))
     result = builder.make(shape, views.dense(shape, (0, 2, 1) if flat else (0, 2, 3, 1)))
-    average = "avg" in node.op
-    top, bottom, rows = _windows(value.shape[2], node, 0)
-    if flat:
-        left, right, columns = np.zeros(1, np.int32), np.ones(1, np.int32), np.ones(1, np.float32)
-    else:
-        left, right, columns = _windows(value.shape[3], node, 1)
-    if a.get("divisor_override"):
-        rows = np.full_like(rows, a["divisor_override"])
-        columns = np.ones_like(columns)
-    dilation = a.get("dilation", [1, 1])
-    steps = (dilation[0], 1 if flat else dilation[1])
-    wide = (*shape, 1) if flat else shape
+    wide = (*shape[:2], 1, shape[2]) if flat else shape
     sizes = (wide[0], wide[2], wide[3], wide[1])
-    strides = (wide[1] * wide[2] * wide[3], wide[3] * wide[1], wide[1], 1)
-    out = View(result.buffer, 0, sizes, strides)
-    builder.add(Pool(view, top, bottom, left, right, steps, average, rows, columns, out))
+    out = _out(result, View(0, 0, sizes, sizes))
     builder.values[node.name] = result
+    a = node.attributes
+    average = "avg" in node.op
+    if "output_size" in a:
+        bins = (*_bins(value.shape[2], wide[2]), *_bins(value.shape[3], wide[3]))
+        builder.add(AdaptivePool(view, *bins, average, out))
+        return
+
+    def pair(key: str, other: int) -> tuple[int, ...]:
+        return (other, *a[key]) if flat else tuple(a[key])
+
+    stride = "stride" if a["stride"] else "kernel_size"
+    dilation = pair("dilation", 1) if "dilation" in a else (1, 1)
+    builder.add(
+        Pool(
+            view,
+            pair("kernel_size", 1),
+            pair(stride, 1),
+            pair("padding", 0),
+            dilation,
+            average,
+            a.get("count_include_pad", True),
+            a.get("divisor_override") or 0,
+            out,
+        )
+    )
 
 
 def _leading(builder: Builder, value: Value, shape: Sequence[int], least: int = 1) -> View:

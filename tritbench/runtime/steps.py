@@ -94,13 +94,18 @@ class PlacePixels:
 
 @dataclass(frozen=True)
 class Quantize:
-    """Each map as 8 bits with a scale and a zero point of its own, padded with the latter."""
+    """Each map as 8 bits with a scale and a zero point of its own, padded with the latter.
+
+    The least and greatest of its one map are in `pairs` pairs of `ranges`, where that is not None.
+    """
 
     x: View
     padding: tuple[int, ...]  # top, left, bottom, right
     data: int
     scale: int
     zero: int
+    ranges: int | None
+    pairs: int
 
 
 @dataclass(frozen=True)
@@ -159,9 +164,10 @@ class Product:
         bias: float32 [classes, groups, lanes].
         row_class: of each line of positions, int32 [height].
         column_class: int32 [width].
-        relu: whether ReLU follows.
+        bounds: least and greatest of an output.
         pool: (0, 0), or the steps of 2×2 max-pooling; `windows` are then those before it.
         posts: what follows.
+        ranges: least and greatest of each 16 rows of the result.
         out: float32 [maps, height, width, groups × outputs].
     """
 
@@ -180,9 +186,10 @@ class Product:
     bias: Array
     row_class: Array
     column_class: Array
-    relu: bool
+    bounds: tuple[float, float]
     pool: tuple[int, ...]
     posts: tuple[Post, ...]
+    ranges: int | None
     out: View
 
 
@@ -236,6 +243,7 @@ class Depthwise:
         bias: float32 [panels × 16].
         bounds: least and greatest of an output.
         posts: what follows.
+        ranges: least and greatest of each line of the result.
         out: maps.
     """
 
@@ -255,6 +263,7 @@ class Depthwise:
     bias: Array
     bounds: tuple[float, float]
     posts: tuple[Post, ...]
+    ranges: int | None
     out: View
 
 
@@ -280,21 +289,33 @@ class Reduce:
 
 @dataclass(frozen=True)
 class Pool:
-    """Windows of maps; rows `top` to `bottom` by `step` (and so for columns) of each.
+    """Windows that slide over maps without gaps: the greatest of each, or their average.
 
-    `divisors` of rows times those of columns divide the sum of an average; without them it is the
-    greatest.
+    An average is by the values of a window, those of the padding among them where
+    `include_padding`; or by `divisor` where that is not 0.
     """
+
+    x: View
+    kernel: tuple[int, ...]
+    stride: tuple[int, ...]
+    padding: tuple[int, ...]
+    dilation: tuple[int, ...]
+    average: bool
+    include_padding: bool
+    divisor: int
+    out: View
+
+
+@dataclass(frozen=True)
+class AdaptivePool:
+    """The greatest, or the average, of rows `top` to `bottom` and columns `left` to `right`."""
 
     x: View
     top: Array
     bottom: Array
     left: Array
     right: Array
-    step: tuple[int, ...]
     average: bool
-    row_divisors: Array
-    column_divisors: Array
     out: View
 
 
@@ -392,6 +413,7 @@ Step = (
     | Elementwise
     | Reduce
     | Pool
+    | AdaptivePool
     | Softmax
     | LayerNorm
     | GroupNorm

@@ -5,6 +5,7 @@
 
 #include "context.h"
 #include "posts.h"
+#include "ranges.h"
 #include "steps.h"
 #include "windows.h"
 
@@ -127,6 +128,8 @@ class Depthwise : public Step {
         low_ = r.number();
         high_ = r.number();
         posts_ = read_posts(r, 4);
+        ranges_ = r.integer(-1, MOST, "ranges");
+        if (ranges_ >= 0) check_ranges(r, ranges_, multiplied(maps_, lines_));
         out_ = read_maps(r, maps_, lines_, window_.out_width, window_.pixel);
         check_posts(posts_, out_);
         check_data(r);
@@ -141,7 +144,8 @@ class Depthwise : public Step {
                                                     window_.kernel_y * window_.kernel_x);
         run.parallel(run.images * maps_ * lines_, products / FLOAT_PRODUCTS, 1,
                      [&](int64_t from, int64_t end, uint8_t* scratch) {
-                         const int64_t some = whole() && posts_.empty() ? lines_ : 1;
+                         const bool plain = whole() && posts_.empty() && ranges_ < 0;
+                         const int64_t some = plain ? lines_ : 1;
                          while (from < end) {
                              const int64_t line = from % lines_;
                              const int64_t count = std::min({end - from, some, lines_ - line});
@@ -217,9 +221,12 @@ class Depthwise : public Step {
             for (int64_t x = 0; x < window_.out_width; ++x)
                 std::copy_n(to + x * stride, channels, out + x * channels);
         apply_to_rows(run, posts_, image, out_, row, count * window_.out_width, out, channels);
+        if (ranges_ >= 0)
+            write_ranges(run, ranges_, image, map * lines_ + line, count, out,
+                         count * window_.out_width * channels);
     }
 
-    int64_t data_, scale_, zero_, base_, maps_, lines_, map_size_;
+    int64_t data_, scale_, zero_, ranges_, base_, maps_, lines_, map_size_;
     bool bytes_;
     Sliding window_;
     const int8_t* byte_weights_ = nullptr;

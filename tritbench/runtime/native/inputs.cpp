@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "context.h"
+#include "ranges.h"
 #include "steps.h"
 
 namespace tritbench {
@@ -175,6 +176,12 @@ class Quantize : public Placed {
         data_ = r.writable(total_, Type::uint8);
         scale_ = r.writable(x_.sizes[0], Type::float32);
         zero_ = r.writable(x_.sizes[0], Type::float32);
+        ranges_ = r.integer(-1, MOST, "ranges");
+        pairs_ = r.integer(0, MOST, "pairs");
+        if (ranges_ >= 0) {
+            require(x_.sizes[0] == 1, "ranges of several maps");
+            check_ranges(r, ranges_, pairs_);
+        }
     }
     void run(const Run& run) const override {
         const int64_t maps = x_.sizes[0];
@@ -190,7 +197,9 @@ class Quantize : public Placed {
         uint8_t* to = run.at<uint8_t>(data_, i) + map * size_;
         const Kernels& kernels = *run.program.kernels;
         float low = 0, high = 0;
-        if (!range(kernels, from, &low, &high)) run.spoil(i);
+        const bool finite = ranges_ < 0 ? range(kernels, from, &low, &high)
+                                        : read_ranges(run, ranges_, i, pairs_, &low, &high);
+        if (!finite) run.spoil(i);
         const float range = high - low;
         const bool some = range >= LEAST_RANGE;
         const float inverse = some ? 255.0F / range : 0;
@@ -222,7 +231,7 @@ class Quantize : public Placed {
         return finite;
     }
 
-    int64_t data_, scale_, zero_;
+    int64_t data_, scale_, zero_, ranges_, pairs_;
 };
 
 class Pad : public Placed {

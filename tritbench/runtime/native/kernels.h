@@ -31,8 +31,8 @@ struct Weights {
     const int32_t* group_blocks;  // [groups]: the block after a group's last
     const float* scales;          // [groups][panels × 16], none negative
     const int32_t* sums;          // [groups][panels × 16]: sums of trits
-    bool relu;
-    int64_t outputs;  // that are written, of the panels' 16 each
+    float low, high;              // of an output
+    int64_t outputs;              // that are written, of the panels' 16 each
 };
 
 // A block with a byte for each trit, as an instruction set wants it.
@@ -75,7 +75,8 @@ struct Kernels {
     // The least and greatest of 0 and `count` values; false where one is NaN or infinite.
     bool (*range)(const float* values, int64_t count, float* low, float* high);
 
-    // clamp(round_half_even(value × inverse) + zero, 0, 255)
+    // min(round_half_even(value × inverse) + zero, 255), for values that give 0 at least; what is
+    // not finite gives anything.
     void (*quantize)(const float* values, int64_t count, float inverse, int32_t zero, uint8_t* out);
 
     // A row of `count` windows over maps [..., lanes]; `row` floats from one input row to the next,

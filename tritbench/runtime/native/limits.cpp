@@ -41,8 +41,8 @@ Limits measure_limits(const Kernels& kernels, int64_t bytes) {
     for (size_t i = 0; i < offsets.size(); ++i) offsets[i] = static_cast<int32_t>(i) * DWORD_INPUTS;
     const int32_t end = BLOCKS;
     const std::vector<float> floats(LANES_ALL);
-    const Weights weights{PANELS, BLOCKS,        1,           codes, offsets.data(),
-                          &end,   floats.data(), sums.data(), false, LANES_ALL};
+    const Weights weights{PANELS,        BLOCKS,      1, codes, offsets.data(), &end,
+                          floats.data(), sums.data(), 0, 0,     LANES_ALL};
     const std::vector<uint8_t> data(INPUTS);
     const std::vector<Row<uint8_t>> rows(ROWS, {data.data(), 1, 0, floats.data()});
     std::vector<float> out(ROWS * LANES_ALL);

@@ -34,6 +34,15 @@ void apply_unary(const Kernels& kernels, Unary kind, int64_t rows, int64_t count
     for (int64_t r = 0; r < rows; ++r, x += stride) kernels.floats.unary(kind, x, count, x);
 }
 
+void apply_clamp(const Kernels& kernels, float low, float high, int64_t rows, int64_t count,
+                 float* x, int64_t stride) {
+    if (stride == count) {
+        count *= rows;
+        rows = 1;
+    }
+    for (int64_t r = 0; r < rows; ++r, x += stride) kernels.floats.clamp(x, count, low, high, x);
+}
+
 bool is_binary(Function function) {
     return function <= Function::minimum || function == Function::prelu;
 }
@@ -143,11 +152,11 @@ void apply(const Kernels& kernels, const Post& post, const float* operand, int64
     const auto fast = [&](Unary kind) { apply_unary(kernels, kind, rows, count, x, stride); };
     switch (post.function) {
         case Function::relu:
-            return plain([](float v) { return v < 0 ? 0.0F : v; });
+            return apply_clamp(kernels, 0, INFINITY, rows, count, x, stride);
         case Function::leaky_relu:
             return plain([=](float v) { return v < 0 ? v * a : v; });
         case Function::clamp:
-            return plain([=](float v) { return v < a ? a : v > b ? b : v; });
+            return apply_clamp(kernels, a, b, rows, count, x, stride);
         case Function::abs:
             return plain([](float v) { return std::fabs(v); });
         case Function::neg:

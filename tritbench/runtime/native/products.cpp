@@ -4,6 +4,7 @@
 
 #include "context.h"
 #include "posts.h"
+#include "ranges.h"
 #include "steps.h"
 #include "windows.h"
 
@@ -27,7 +28,8 @@ class Product : public Step {
         bytes_ = r.flag("integer");
         read_weights(r);
         read_bias(r);
-        relu_ = r.flag("relu");
+        low_ = r.number();
+        high_ = r.number();
         int64_t pool[2];
         r.sizes(pool, 2, 0, "a pool");
         height_ = windows_.height;
@@ -42,9 +44,11 @@ class Product : public Step {
             width_ = (width_ - 2) / step_x_ + 1;
         }
         posts_ = read_posts(r, 4);
+        ranges_ = r.integer(-1, MOST, "ranges");
         out_ = read_maps(r, windows_.maps, height_, width_, windows_.groups * outputs_);
         check_posts(posts_, out_);
         check_data(r);
+        if (ranges_ >= 0) check_ranges(r, ranges_, range_count());
     }
 
     int64_t scratch() const override {
@@ -61,6 +65,8 @@ class Product : public Step {
   private:
     int64_t panels() const { return (outputs_ + LANES - 1) / LANES; }
     int64_t lanes() const { return panels() * LANES; }
+    int64_t units() const { return windows_.maps * height_ * width_; }  // results of an image
+    int64_t range_count() const { return (units() + RANGE_ROWS - 1) / RANGE_ROWS; }
 
     void read_weights(Reader& r) {
         const int64_t groups = windows_.groups;
@@ -135,38 +141,52 @@ class Product : public Step {
                 group_blocks_,
                 scales_ + group * size,
                 sums_ + group * size,
-                relu_,
+                low_,
+                high_,
                 outputs_};
     }
 
     template <class T>
     void run_rows(const Run& run) const {
-        const int64_t units = windows_.maps * height_ * width_;  // results of an image
         const int64_t columns = windows_.groups * outputs_;
         const double products =
             static_cast<double>(columns * blocks_) * DWORDS * DWORD_INPUTS * (pool_ ? 4 : 1);
         int64_t chunk = MOST_ROWS / (pool_ ? POOLED_ROWS : 1);
-        if (!posts_.empty())
-            chunk = std::clamp(WARM_BYTES / (columns * 4) / 4 * 4, int64_t{16}, chunk);
-        // The only rows of images lie in rows of their own.
-        const int64_t stride = units == 1 ? run.apart(out_.buffer) / 4 : columns;
-        run.parallel(run.images * units, products / PRODUCTS, 4,
-                     [&](int64_t from, int64_t end, uint8_t* scratch) {
-                         while (from < end) {
-                             const int64_t image = from / units, unit = from % units;
-                             int64_t count = std::min(end - from, chunk);
-                             if (units > 1) count = std::min(count, units - unit);
-                             multiply<T>(run, image, unit, count, stride, scratch);
-                             from += count;
-                         }
-                     });
+        if (!posts_.empty() || ranges_ >= 0)
+            chunk = std::clamp(WARM_BYTES / (columns * 4), RANGE_ROWS, chunk);
+        chunk = chunk / RANGE_ROWS * RANGE_ROWS;
+        if (units() == 1) {  // the only rows of images lie in rows of their own
+            run.parallel(run.images, products / PRODUCTS, 4,
+                         [&](int64_t from, int64_t end, uint8_t* scratch) {
+                             for (int64_t count; from < end; from += count) {
+                                 count = std::min(end - from, chunk);
+                                 multiply<T>(run, from, 0, count, run.apart(out_.buffer) / 4,
+                                             scratch);
+                             }
+                         });
+            return;
+        }
+        const int64_t pieces = range_count(), piece = RANGE_ROWS;
+        run.parallel(
+            run.images * pieces, products / PRODUCTS * static_cast<double>(piece), 1,
+            [&](int64_t from, int64_t end, uint8_t* scratch) {
+                while (from < end) {
+                    const int64_t image = from / pieces, unit = from % pieces * piece;
+                    const int64_t count = std::min({(end - from) * piece, chunk, units() - unit});
+                    multiply<T>(run, image, unit, count, columns, scratch);
+                    if (ranges_ >= 0)
+                        write_ranges(run, ranges_, image, unit / piece, (count + piece - 1) / piece,
+                                     run.at(out_, image) + unit * columns, count * columns);
+                    from += (count + piece - 1) / piece;
+                }
+            });
     }
 
     template <class T>
     void multiply(const Run& run, int64_t image, int64_t unit, int64_t count, int64_t stride,
                   uint8_t* scratch) const {
         Row<T> rows[MOST_ROWS];
-        const bool images = windows_.maps * height_ * width_ == 1;
+        const bool images = units() == 1;
         fill_rows(run, image, unit, count, images, rows);
         const int64_t row_count = pool_ ? count * POOLED_ROWS : count;
         float* out = run.at(out_, image) + unit * windows_.groups * outputs_;
@@ -226,8 +246,9 @@ class Product : public Step {
         }
     }
 
-    int64_t data_, scale_, zero_;
-    bool exact_, bytes_, relu_, pool_ = false;
+    int64_t data_, scale_, zero_, ranges_;
+    bool exact_, bytes_, pool_ = false;
+    float low_, high_;
     Windows windows_;
     int64_t outputs_, blocks_ = 0, scale_groups_ = 0, reach_ = 0;
     const uint8_t* codes_;

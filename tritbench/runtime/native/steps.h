@@ -20,6 +20,7 @@ namespace tritbench {
     STEP(Elementwise)         \
     STEP(Reduce)              \
     STEP(Pool)                \
+    STEP(AdaptivePool)        \
     STEP(Softmax)             \
     STEP(LayerNorm)           \
     STEP(GroupNorm)           \

@@ -38,9 +38,8 @@ inline bool same_bias(const Row<uint8_t>* rows) {
     return same;
 }
 
-inline Floats finish(Floats total, float scale, const float* bias, bool relu) {
-    const Floats y = total * scale + read<Floats>(bias);
-    return relu ? y < 0 ? Floats{} : y : y;
+inline Floats finish(Floats total, float scale, const float* bias, const Weights& w) {
+    return clamp(total * scale + read<Floats>(bias), w.low, w.high);
 }
 
 // A dot product takes several cycles: few accumulators would wait for themselves, so each of the
@@ -161,7 +160,7 @@ void compute_tile(const Weights& w, int64_t panel, const Panels<DECODED>& panels
                     for (int r = 1; r < R; ++r) most = greater(Isa::part(sums[r][n], part), most);
                     const Floats y = scaled<Isa>(most, rows[0].zero, w, lane);
                     write_some(out + lane, w.outputs - lane,
-                               finish(y, rows[0].scale, rows[0].bias + lane, w.relu));
+                               finish(y, rows[0].scale, rows[0].bias + lane, w));
                 }
                 return;
             }
@@ -176,12 +175,12 @@ void compute_tile(const Weights& w, int64_t panel, const Panels<DECODED>& panels
     for (int i = 0; i < (POOL ? 1 : R) * P * PARTS; ++i) {
         const int r = i / (P * PARTS), n = i / PARTS % P, part = i % PARTS;
         const int64_t lane = (panel + n) * LANES + part * WIDTH;
-        Floats y = finish(total[r][n][part], rows[r].scale, rows[r].bias + lane, w.relu);
+        Floats y = finish(total[r][n][part], rows[r].scale, rows[r].bias + lane, w);
         if constexpr (POOL)
 #pragma GCC unroll 8
             for (int other = 1; other < R; ++other) {
                 const Row<uint8_t>& row = rows[other];
-                y = greater(finish(total[other][n][part], row.scale, row.bias + lane, w.relu), y);
+                y = greater(finish(total[other][n][part], row.scale, row.bias + lane, w), y);
             }
         write_some(out + r * stride + lane, w.outputs - lane, y);
     }
@@ -287,7 +286,7 @@ void exact_rows(const Weights& w, int64_t lane, const Row<float>* rows, float* o
     }
     for (int r = 0; r < R; ++r)
         write_some(out + r * stride + lane, w.outputs - lane,
-                   finish(total[r], rows[r].scale, rows[r].bias + lane, w.relu));
+                   finish(total[r], rows[r].scale, rows[r].bias + lane, w));
 }
 
 inline void matmul_exact(const Weights& w, const Row<float>* rows, int64_t count, float* out,

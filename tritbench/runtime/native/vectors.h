@@ -85,16 +85,13 @@ inline Levels narrow(Ints values, std::index_sequence<I...>) {
 inline void quantize(const float* values, int64_t count, float inverse, int32_t zero,
                      uint8_t* out) {
     const auto quantized = [&](Floats v) {
-        // Adding 1.5 × 2^23 leaves the nearest integer, ties to even, in the low bits.
-        v *= inverse;
-        v = v < 255.0F ? v : Floats{} + 255.0F;  // NaN too
-        v = v > -255.0F ? v : Floats{} - 255.0F;
-        v += 12582912.0F;
+        // Adding 1.5 × 2^23 leaves the nearest integer, ties to even, in the low bits. The least
+        // value becomes 0; the greatest may be rounded up twice.
+        v = v * inverse + 12582912.0F;
         Ints q;
         std::memcpy(&q, &v, sizeof q);
         q += zero - 0x4B400000;
         q = q < 255 ? q : Ints{} + 255;
-        q = q > 0 ? q : Ints{};
         return narrow(q, std::make_index_sequence<WIDTH>());
     };
     int64_t i = 0;
