@@ -7,6 +7,7 @@ from networks import by_ptq
 from torch import nn
 from torch.nn import functional as F
 
+from tritbench.errors import TritbenchError
 from tritbench.graph import capture, run
 from tritbench.models import InputSpec
 from tritbench.models.networks import ResNet
@@ -98,6 +99,11 @@ def test_weights_may_be_kept_and_normalizations_be_missing():
     }
     for name, weight in quantized.weights.items():
         np.testing.assert_array_equal(quantized.graph.parameters[name], weight.dequantize())
+
+
+def test_a_network_without_logits_is_refused():
+    with pytest.raises(TritbenchError, match=r"ptq\.reconstruct = 9: .*\['n', 4, 6, 6\].*classes"):
+        ptq(nn.Conv2d(3, 4, 3), 9)
 
 
 def test_every_image_is_seen_before_any_comes_again_and_may_be_mirrored_or_moved():

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tritbench.augment import augment, draw
+from tritbench.errors import TritbenchError
 from tritbench.graph.graph import Graph, Node
 from tritbench.graph.interpret import execute, run, tensors
 from tritbench.params import Kept, QuantizeParams
@@ -157,8 +158,15 @@ def reconstruct(
         kept: weights that stay in more bits.
 
     Raises:
-        TritbenchError: naming a weight that became all zero.
+        TritbenchError: naming what the graph gives instead of logits, or a weight that became all
+            zero.
     """
+    given = graph.shapes()[graph.output]
+    if len(given) != 2 or given[0] != -1:
+        sizes = ["n" if size == -1 else size for size in given]
+        raise TritbenchError(
+            f"ptq.reconstruct = {steps}: the network gives {sizes}, expected [n, classes], or 0 steps"
+        )
     network = _Network(graph)
     weights = graph.weights()
     each = int(steps * (1 - SETTLING)) // len(weights)
