@@ -75,6 +75,18 @@ def test_an_artifact_says_what_its_training_multiplied_in(tmp_path, precision):
     assert precision_of(about) == precision
 
 
+def test_an_artifact_says_which_weights_were_kept(tmp_path):
+    dataset = data.load(write_tiny_dataset(tmp_path / "toys"), 60, 0)
+    params = load_params(PARAMS)
+    kept = {"conv1": "int8"}
+    changed = params.quantize.model_copy(update={"keep": kept})
+    about = provenance(dataset, params, "cnn", "float32", "quantize", "ptq")
+    assert "keep" not in about["recipe"]["params"]["quantize"]
+    params = params.model_copy(update={"quantize": changed})
+    about = provenance(dataset, params, "cnn", "float32", "quantize")
+    assert about["recipe"]["params"]["quantize"]["keep"] == kept
+
+
 @pytest.mark.isa
 def test_this_processor_trains_in_what_it_multiplies():
     """Under the variables of `make test`'s second run, as on a processor without bfloat16."""

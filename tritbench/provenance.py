@@ -27,7 +27,9 @@ def provenance(
     for section in sections:
         values = getattr(params, section).model_dump(exclude_none=True)
         used[section] = {
-            key: value[model] if isinstance(value, dict) else value for key, value in values.items()
+            key: value[model] if isinstance(value, dict) and key != "keep" else value
+            for key, value in values.items()
+            if value != {}
         }
     versions = {
         "tritbench": __version__,
