@@ -99,6 +99,7 @@ def test_a_users_folder_must_exist_and_lie_outside_data(tmp_path: Path) -> None:
     write_tiny_dataset(Path("data/mine"))
     with pytest.raises(TritbenchError, match="expected a folder outside data/"):
         fetch(params("path:data/mine"), 0)
+    assert fetch(params("path:data/mine"), 0, into=tmp_path / "out") == tmp_path / "out/mine"
 
 
 @pytest.mark.parametrize("name", ["fashion-mnist", "embedded"])

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tritbench.data.sources import open_source
 from tritbench.data.store import PROGRESS, store
+from tritbench.errors import TritbenchError
 from tritbench.params import DataParams
 
 KEPT = 2**28  # bytes of arrays that are worth keeping
@@ -35,6 +36,11 @@ def fetch(
         TritbenchError: a user's folder does not hold a data set.
     """
     folder = into / params.name
+    users = params.users_folder
+    if users is not None and (not params.name or users.is_relative_to(into.resolve())):
+        raise TritbenchError(
+            f"data.dataset = {params.dataset}: expected a folder outside {into}/, which is replaced"
+        )
     is_new = not folder.parent.exists()
     folder.parent.mkdir(parents=True, exist_ok=True)
     try:

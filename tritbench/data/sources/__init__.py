@@ -66,8 +66,6 @@ def _in_users_folder(params: DataParams, users: Path) -> Source:
     key = f"data.dataset = {params.dataset}"
     if not os.path.isdir(users):
         raise TritbenchError(f"{key}: no such folder, expected one with {', '.join(FOLDERS)}")
-    if not params.name or users.is_relative_to(params.folder.parent.resolve()):
-        raise TritbenchError(f"{key}: expected a folder outside {params.folder.parent}/")
     if params.name == EMBEDDED:
         raise TritbenchError(f"{key}: '{EMBEDDED}' is a built-in data set; rename the folder")
     source = in_folder(users, params)
