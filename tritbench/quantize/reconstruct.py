@@ -165,7 +165,8 @@ def reconstruct(
     if len(given) != 2 or given[0] != -1:
         sizes = ["n" if size == -1 else size for size in given]
         raise TritbenchError(
-            f"ptq.reconstruct = {steps}: the network gives {sizes}, expected [n, classes], or 0 steps"
+            f"ptq.reconstruct = {steps}: expected 0, or a network that gives [n, classes] and not "
+            f"{sizes}"
         )
     network = _Network(graph)
     weights = graph.weights()
