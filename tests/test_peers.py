@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from networks import images, network, quantized, spec
+from ternary_files import module
 from tiny import write_tiny_dataset
 from torch import nn
 
@@ -106,6 +107,19 @@ def test_every_peer_runs_the_same_network_on_pixels(name):
     for fp32 in sizes.keys() & {"onnxruntime fp32", "openvino fp32"}:
         assert sizes[fp32] >= floats
         assert sizes.get(fp32.replace("fp32", "int8"), 0) < sizes[fp32]
+
+
+@pytest.mark.parametrize("name", ["resnet", "dscnn", "vit"])
+def test_peers_run_networks_that_are_no_chains(name):
+    made, taken = module(name)
+    whole = FloatNetwork(made, capture(made, torch.zeros(2, *taken.shape)), taken)
+    x = torch.randint(0, 256, (3, *taken.shape), generator=torch.Generator().manual_seed(0))
+    x = x.to(torch.uint8)
+    for peer in set(peers_here()) & {"onnxruntime fp32", "onnxruntime int8", "openvino fp32"}:
+        expected = whole.module(x).detach()
+        allowed = 0.1 if "int8" in peer else 1e-4
+        error = build_peer(peer, whole, x).call(x) - expected
+        assert error.norm() <= allowed * expected.norm(), peer
 
 
 def test_the_compiled_network_is_the_same():
