@@ -212,18 +212,16 @@ class Builder:
             return None, 0
         makers = [i for i, (step, _) in enumerate(self.steps) if getattr(step, "out", None) == x]
         whole = self.buffers[x.buffer].count == math.prod(x.sizes)
-        kinds = {type(self.steps[i][0]) for i in makers}
-        if not whole or len(kinds) != 1 or not kinds <= {Product, Depthwise}:
-            return None, 0
-        rows = x.sizes[1] * x.sizes[2]
-        pairs = -(-rows // RANGE_ROWS) if kinds == {Product} else x.sizes[1]
-        if rows == 1:
-            return None, 0
-        known = self.steps[makers[0]][0].ranges  # type: ignore[union-attr]
-        ranges = self.new(2 * pairs) if known is None else known
-        for i in makers:
+        rows, pairs = x.sizes[1] * x.sizes[2], 0
+        ranges: int | None = None
+        for i in makers if whole and rows > 1 else ():
             step, when = self.steps[i]
-            self.steps[i] = replace(step, ranges=ranges), when  # type: ignore[call-arg]
+            if not isinstance(step, Product | Depthwise):
+                return None, 0
+            pairs = -(-rows // RANGE_ROWS) if isinstance(step, Product) else x.sizes[1]
+            ranges = step.ranges if step.ranges is not None else ranges
+            ranges = self.new(2 * pairs) if ranges is None else ranges
+            self.steps[i] = replace(step, ranges=ranges), when
         return ranges, pairs
 
     def padded(self, x: View, padding: tuple[int, ...]) -> tuple[int, int]:
