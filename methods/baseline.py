@@ -2,12 +2,14 @@
 
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
-from tritbench import data, models, train
+from tritbench import data, models
 from tritbench.data import Dataset
 from tritbench.errors import reported
 from tritbench.params import Params, load_params
+from tritbench.pipeline.fp32 import train_fp32
 
 # Defaults are chosen on the first seeds' validation images and then measured on fresh seeds.
 SEEDS = {"selection": range(5), "confirmation": range(5, 10)}
@@ -16,20 +18,13 @@ SEEDS = {"selection": range(5), "confirmation": range(5, 10)}
 def main(name: str, phase: str) -> None:
     """Train a network with every seed of a phase."""
     params = load_params()
-    device = train.use_device(params.train.device, params.train.threads)
     for seed in SEEDS[phase]:
         params = params.model_copy(update={"seed": seed})
-        dataset = load(params)
-        spec = models.InputSpec(dataset.image_shape, dataset.mean, dataset.std)
-        classes = dataset.classes
-        network = models.build(name, params.model[name], spec.shape, len(classes), seed)
-        recipe = train.recipe(params, name, device)
-        label = f"{name} fp32 {seed}"
         start = time.perf_counter()
-        train.fit(network, dataset.train, dataset.validation, spec, recipe, label=label)
-        about = {"seconds": time.perf_counter() - start}
+        checkpoint, _ = train_fp32(params, name, load(params), f"{name} fp32 {seed}")
+        about = checkpoint.provenance | {"seconds": time.perf_counter() - start}
         path = checkpoint_path(name, phase, seed)
-        models.save_checkpoint(path, models.Checkpoint(network, spec, classes, about))
+        models.save_checkpoint(path, replace(checkpoint, provenance=about))
     print(f"fp32: {path.parent}")
 
 

@@ -4,7 +4,6 @@ python -m methods.measure ptq MODEL METHOD | qat MODEL METHOD | sweep MODEL: on 
 python -m methods.measure confirm MODEL | control MODEL: on fresh ones.
 """
 
-import copy
 import csv
 import io
 import sys
@@ -16,16 +15,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from methods.baseline import SEEDS, checkpoint_path, load
-from tritbench import data, models, train
+from tritbench import models, train
 from tritbench.data import Dataset, Images
 from tritbench.errors import TritbenchError, reported
 from tritbench.files import write_atomic
-from tritbench.graph import capture, run
+from tritbench.graph import run
 from tritbench.params import Params, load_params
-from tritbench.quantize import TernaryWeight, quantize_ptq, train_qat
+from tritbench.pipeline.ptq import quantize_ptq
+from tritbench.pipeline.qat import train_qat
+from tritbench.quantize import TernaryWeight
 
 THRESHOLDS = [round(0.1 * step, 1) for step in range(2, 11)]
 SWEPT = ("threshold", "optimal", "gptq")
@@ -75,17 +76,18 @@ def confirm(params: Params, name: str) -> str:
 
 def control(params: Params, name: str) -> str:
     """FP32 trained on by QAT's recipe: what further epochs and distillation give by themselves."""
+    device = train.use_device(params.train.device, params.train.threads)
     rows = []
     for start in starts(params, name, "confirmation"):
-        network = copy.deepcopy(start.checkpoint.model)
+        network, teacher = module(start), module(start)
         began = time.perf_counter()
         train.fit(
             network,
             start.dataset.train,
             start.dataset.validation,
             start.checkpoint.input,
-            qat_recipe(start),
-            teacher=start.checkpoint.model,
+            train.qat_recipe(start.params.of(name), device),
+            teacher=teacher,
             label=f"{name} control {start.params.seed}",
         )
         rows.append(row(start, "control", "", network, None, time.perf_counter() - began))
@@ -107,16 +109,10 @@ def sweep(params: Params, name: str) -> str:
 
 def by_ptq(start: Start, method: str) -> Row:
     """The row of a network quantized after training."""
-    params, name = start.params, start.name
-    images = data.calibration_images(start.dataset, params.ptq.calibration[name], params.seed)
-    settings = params.ptq.model_copy(update={"method": method})
+    params = with_method(start.params, "ptq", method)
     checkpoint = start.checkpoint
     began = time.perf_counter()
-    graph = capture(checkpoint.model, checkpoint.input.normalize(images[:2]))
-    augmentations = params.train.augment[start.name]
-    quantized = quantize_ptq(
-        graph, images, checkpoint.input, params.quantize, settings, augmentations
-    )
+    quantized = quantize_ptq(params, start.name, start.dataset, checkpoint.graph, checkpoint.input)
     seconds = time.perf_counter() - began
     return row(
         start, "ptq", method, partial(run, quantized.graph), zeros(quantized.ternary), seconds
@@ -125,33 +121,25 @@ def by_ptq(start: Start, method: str) -> Row:
 
 def by_qat(start: Start, method: str) -> Row:
     """The row of a network trained with ternary weights."""
-    params, name, checkpoint = start.params, start.name, start.checkpoint
-    settings = params.qat.model_copy(update={"method": method})
-    network = checkpoint.model
-    if settings.start == "scratch":
-        shape, classes = checkpoint.input.shape, len(start.dataset.classes)
-        network = models.build(name, params.model[name], shape, classes, params.seed)
+    params = with_method(start.params, "qat", method)
+    label = f"{start.name} {method} {params.seed}"
     began = time.perf_counter()
-    quantized, _ = train_qat(
-        network,
-        start.dataset.train,
-        start.dataset.validation,
-        checkpoint.input,
-        params.quantize,
-        settings,
-        qat_recipe(start),
-        teacher=checkpoint.model,
-        label=f"{name} {method} {params.seed}",
-    )
+    quantized, _ = train_qat(params, start.name, start.dataset, start.checkpoint, label)
     seconds = time.perf_counter() - began
-    return row(start, "qat", method, quantized.model, zeros(quantized.weights), seconds)
+    return row(
+        start, "qat", method, partial(run, quantized.graph), zeros(quantized.ternary), seconds
+    )
 
 
-def qat_recipe(start: Start) -> train.Recipe:
-    """How QAT trains, on the device that params.yaml names."""
-    params = start.params
-    device = train.use_device(params.train.device, params.train.threads)
-    return train.qat_recipe(params, start.name, device)
+def with_method(params: Params, section: str, method: str) -> Params:
+    """With another method of `ptq` or `qat`."""
+    changed = getattr(params, section).model_copy(update={"method": method})
+    return params.model_copy(update={section: changed})
+
+
+def module(start: Start) -> nn.Module:
+    """The FP32 network as a module."""
+    return start.checkpoint.module(start.name, start.params.of(start.name).model[start.name])
 
 
 def zeros(ternary: Mapping[str, TernaryWeight]) -> float:
@@ -170,6 +158,7 @@ def row(
 ) -> Row:
     """What `tritbench.report.seeds.Row` has; `seconds` are those of making the network."""
     checkpoint, dataset = start.checkpoint, start.dataset
+    fp32 = partial(run, checkpoint.graph)
     return {
         "model": start.name,
         "mode": mode,
@@ -177,9 +166,9 @@ def row(
         "phase": start.phase,
         "seed": start.params.seed,
         "accuracy": accuracy(network, checkpoint.input, dataset.validation),
-        "fp32_accuracy": accuracy(checkpoint.model, checkpoint.input, dataset.validation),
+        "fp32_accuracy": accuracy(fp32, checkpoint.input, dataset.validation),
         "test_accuracy": accuracy(network, checkpoint.input, dataset.test),
-        "fp32_test_accuracy": accuracy(checkpoint.model, checkpoint.input, dataset.test),
+        "fp32_test_accuracy": accuracy(fp32, checkpoint.input, dataset.test),
         "zeros": "" if zeros is None else zeros,
         "seconds": seconds,
         "fp32_seconds": checkpoint.provenance["seconds"],

@@ -9,25 +9,25 @@ it is measured.
 
 import argparse
 import os
-import sys
 import tempfile
-import uuid
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from tritbench import data, models, train
 from tritbench.errors import TritbenchError, reported
-from tritbench.graph import capture
-from tritbench.measure.benchmark import measure_model
-from tritbench.measure.classes import classes_without_images
-from tritbench.measure.machine import fingerprint
-from tritbench.measure.rows import Row, append_rows, git_revision, recipes
-from tritbench.packing import save_trit
+from tritbench.measure.rows import append_rows
 from tritbench.params import Params, load_params, parse_params
-from tritbench.provenance import provenance
-from tritbench.quantize import check_schedule, quantize_ptq, train_qat
-from tritbench.runtime.half import half_arrays
+from tritbench.pipeline.evaluate import (
+    SUFFIX,
+    measure,
+    shared_columns,
+    warn_of_classes_without_images,
+)
+from tritbench.pipeline.fp32 import train_fp32
+from tritbench.pipeline.ptq import quantize_ptq
+from tritbench.pipeline.qat import train_qat
+from tritbench.pipeline.ternary import write_ternary
+from tritbench.quantize import check_schedule
 
 ROOT = Path(__file__).parents[1]
 
@@ -60,16 +60,17 @@ def parameters(flags: argparse.Namespace) -> Params:
     overrides = [
         ("data", "dataset", _dataset(flags)),
         ("train", "batch_size", flags.batch_size),
+        ("train", "epochs", flags.fp32_epochs),
         ("qat", "epochs", flags.qat_epochs),
         ("quantize", "threshold", flags.threshold),
         ("train", "device", flags.device),
         ("evaluate", "min_runs", flags.latency_iters),
     ]
+    own = content["model"].get(flags.model, {})  # whose sections would take their place
     for section, key, value in overrides:
         if value is not None:
             content[section][key] = value
-    if flags.fp32_epochs is not None:
-        content["train"]["epochs"][flags.model] = flags.fp32_epochs
+            own.get(section, {}).pop(key, None)
     if flags.latency_iters is not None:
         content["evaluate"]["min_run_time"] = 1e-9  # the number of runs alone decides
     return parse_params(content, "command line over params.yaml")
@@ -94,12 +95,11 @@ def main() -> None:
     if flags.data_dir is not None and not params.data.dataset.startswith("path:"):
         os.environ[data.folder_variable(params.data.dataset)] = str(flags.data_dir)
     append_rows(flags.output, [])  # what it will not take is known before the work
-    device = train.use_device(params.train.device, params.train.threads)
     with tempfile.TemporaryDirectory(prefix="tritbench.") as folder:
-        benchmark(params, flags.model, flags.output, Path(folder), device)
+        benchmark(params, flags.model, flags.output, Path(folder))
 
 
-def benchmark(params: Params, name: str, output: Path, folder: Path, device: str) -> None:
+def benchmark(params: Params, name: str, output: Path, folder: Path) -> None:
     """Train, quantize and measure `name`; artifacts go to `folder`, rows to `output`."""
     dataset = data.load(
         data.fetch(params.data, params.seed, into=folder), params.data.validation, params.seed
@@ -108,25 +108,16 @@ def benchmark(params: Params, name: str, output: Path, folder: Path, device: str
         f"{len(getattr(dataset, part)):,} {part}" for part in ("train", "validation", "test")
     )
     print(f"data: {dataset.name}, {counts} images of {len(dataset.classes)} classes", flush=True)
-    if bare := classes_without_images(dataset.test.labels, dataset.classes):
-        print(f"data: no test images of {', '.join(bare)}", file=sys.stderr)
-    spec = models.InputSpec(dataset.image_shape, dataset.mean, dataset.std)
-    recipe = train.recipe(params, name, device)
-    check_schedule(params.qat, train.qat_recipe(params, name, device), len(dataset.train))
-    about: Row = {
-        "dataset": dataset.name,
-        "seed": params.seed,
-        "run_id": uuid.uuid4().hex[:8],
-        "git_rev": git_revision(ROOT),
-        "machine": fingerprint()["id"],
-        "timestamp": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
-    made_by = recipes(params)
-    paths = {"fp32": folder / "fp32.safetensors"}
+    warn_of_classes_without_images(dataset)
+    own = params.of(name)
+    device = train.use_device(own.train.device, own.train.threads)
+    check_schedule(own.qat, train.qat_recipe(own, device), len(dataset.train))
+    about = shared_columns(dataset, params.seed, ROOT)
+    paths = {mode: folder / f"{mode}.{suffix}" for mode, suffix in SUFFIX.items()}
 
-    def measure(mode: str) -> None:
-        beside_fp32 = {"fp32": paths["fp32"], mode: paths[mode]}
-        result = measure_model(name, beside_fp32, dataset, params.evaluate, made_by, about)
+    def report(mode: str) -> None:
+        beside_fp32 = {key: paths[key] for key in ("fp32", mode)}
+        result = measure(params, name, beside_fp32, dataset, about)
         row = next(row for row in result.rows if row["mode"] == mode)
         append_rows(output, [row])
         print(
@@ -136,39 +127,15 @@ def benchmark(params: Params, name: str, output: Path, folder: Path, device: str
             f"({row['speedup']:.2f}× FP32's speed)"
         )
 
-    network = models.build(name, params.model[name], spec.shape, len(dataset.classes), params.seed)
-    train.fit(network, dataset.train, dataset.validation, spec, recipe, label=f"{name} fp32")
-    made = provenance(dataset, params, name, recipe.precision, "train")
-    models.save_checkpoint(paths["fp32"], models.Checkpoint(network, spec, dataset.classes, made))
-    measure("fp32")
-
-    images = data.calibration_images(dataset, params.ptq.calibration[name], params.seed)
-    graph = capture(network, spec.normalize(images[:2]))
-    augmentations = params.train.augment[name]
-    quantized = quantize_ptq(graph, images, spec, params.quantize, params.ptq, augmentations)
-    paths["ptq"] = folder / "ptq.trit"
-    made = provenance(dataset, params, name, recipe.precision, "train", "quantize", "ptq")
-    half = half_arrays(quantized, spec, dataset.validation.pixels)
-    codec = params.packing.codec
-    save_trit(paths["ptq"], quantized, spec, dataset.classes, made, codec, half)
-    measure("ptq")
-
-    trained, _ = train_qat(
-        network,
-        dataset.train,
-        dataset.validation,
-        spec,
-        params.quantize,
-        params.qat,
-        train.qat_recipe(params, name, device),
-        teacher=network,
-        label=f"{name} qat",
-    )
-    paths["qat"] = folder / "qat.trit"
-    made = provenance(dataset, params, name, recipe.precision, "train", "quantize", "qat")
-    half = half_arrays(trained, spec, dataset.validation.pixels)
-    save_trit(paths["qat"], trained, spec, dataset.classes, made, codec, half)
-    measure("qat")
+    checkpoint, _ = train_fp32(params, name, dataset, f"{name} fp32")
+    models.save_checkpoint(paths["fp32"], checkpoint)
+    report("fp32")
+    quantized = quantize_ptq(params, name, dataset, checkpoint.graph, checkpoint.input)
+    write_ternary(paths["ptq"], quantized, checkpoint, dataset, params, name)
+    report("ptq")
+    quantized, _ = train_qat(params, name, dataset, checkpoint, f"{name} qat")
+    write_ternary(paths["qat"], quantized, checkpoint, dataset, params, name)
+    report("qat")
     print(f"rows appended to {output}")
 
 

@@ -24,7 +24,8 @@ def main() -> None:
         "machine": fingerprint(),
     }
     for name in params.models:
-        precision = choose(params.train.precision[name], params.train.device)
+        train = params.of(name).train
+        precision = choose(train.precision, train.device)
         code = model_hashes(params.model[name])
         contents[f"model/{name}"] = {"precision": precision, "files": code}
     for name, content in contents.items():

@@ -7,7 +7,7 @@ from tritbench import data, models, parallel, train
 from tritbench.errors import reported
 from tritbench.files import write_atomic
 from tritbench.params import load_params
-from tritbench.provenance import provenance
+from tritbench.pipeline.fp32 import train_fp32
 
 
 def main(name: str) -> None:
@@ -15,25 +15,12 @@ def main(name: str) -> None:
     params = load_params()
     if parallel.launch(params.train.launcher):
         return  # several processes did what follows
-    device = train.use_device(params.train.device, params.train.threads)
     dataset = data.load(params.data.folder, params.data.validation, params.seed)
-    spec = models.InputSpec(dataset.image_shape, dataset.mean, dataset.std)
-    classes = dataset.classes
-    network = models.build(name, params.model[name], spec.shape, len(classes), params.seed)
-    recipe = train.recipe(params, name, device)
-    curve = train.fit(
-        network,
-        dataset.train,
-        dataset.validation,
-        spec,
-        recipe,
-        label=f"train_fp32 {name}",
-    )
+    checkpoint, curve = train_fp32(params, name, dataset, f"train_fp32 {name}")
     if parallel.group().rank > 0:
         return  # the first process writes
     path = Path("models") / name / "fp32.safetensors"
-    about = provenance(dataset, params, name, recipe.precision, "train")
-    models.save_checkpoint(path, models.Checkpoint(network, spec, classes, about))
+    models.save_checkpoint(path, checkpoint)
     write_atomic(Path("benchmarks/training") / name / "fp32.csv", train.curve_csv(curve))
     accuracy = curve[-1].val_accuracy
     print(f"train_fp32: {path}: {accuracy:.2%} on {len(dataset.validation)} validation images")

@@ -81,9 +81,13 @@ def make_clone(folder, dataset, models=("linear", "mlp")):
     params["models"] = list(models)
     params["data"] |= {"dataset": f"path:{dataset}", "validation": 60}
     params["model"]["mlp"]["hidden"] = [16]
-    params["train"] |= {"epochs": {"linear": 1, "mlp": 1}, "batch_size": 16, "threads": 1}
+    for name in models:
+        for section in ("train", "ptq"):
+            for key in ("epochs", "calibration"):
+                params["model"][name].get(section, {}).pop(key, None)
+    params["train"] |= {"epochs": 1, "batch_size": 16, "threads": 1}
     params["qat"]["epochs"] = 1
-    params["ptq"]["calibration"] = {"linear": 64, "mlp": 64}
+    params["ptq"]["calibration"] = 64
     params["evaluate"] |= {"min_run_time": 0.001, "batch_sizes": [1], "peers": [], "processes": 1}
     # The networks are so small that tables outweigh weights, and too small to time.
     params["report"]["gates"] |= {"bytes_growth": 100.0, "speedup_floor": 0.0}

@@ -65,7 +65,7 @@ def run_graph(about, arrays, batch):
         else:
             group_size = entry[-1]["group_size"] if entry != shape else columns
             groups = np.arange(columns) // group_size
-            w = unpack(about["codec"], arrays[f"{name}.trits"], shape[0], columns)
+            w = unpack(about.get("codec", "base3"), arrays[f"{name}.trits"], shape[0], columns)
             negative = arrays.get(f"{name}.negative_scale", scale)
             w = w * np.where(w < 0, negative[:, groups], scale[:, groups])
         values[name] = w.reshape(shape)

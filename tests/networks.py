@@ -1,15 +1,15 @@
 """Small quantized networks for the tests of files, exports and commands."""
 
-import copy
 import dataclasses
 
 import torch
 from torch import nn
 
 from tritbench.graph import capture, run
-from tritbench.models import InputSpec, build, weight_layers
+from tritbench.graph.interpret import tensors
+from tritbench.models import InputSpec, build
 from tritbench.params import QuantizeParams
-from tritbench.quantize import QuantizedChain, quantize_ptq
+from tritbench.quantize import Quantized, quantize_ptq
 from tritbench.quantize.ternary import ternarize
 
 CLASSES = ["a", "b", "c"]
@@ -66,24 +66,22 @@ def two_sided(ternary):
         name: dataclasses.replace(weight, negative_scale=weight.scale * 1.5)
         for name, weight in ternary.weights.items()
     }
-    model = copy.deepcopy(ternary.model)
-    with torch.no_grad():
-        for name, weight in weights.items():
-            model[int(name)].weight.copy_(weight.dequantize())
-    return QuantizedChain(model, weights, ternary.input)
+    return with_weights(ternary.graph, weights)
 
 
-@torch.no_grad()
+def with_weights(graph, weights):
+    """A graph whose weights are these ternary ones."""
+    held = {name: weight.dequantize().numpy() for name, weight in weights.items()}
+    return Quantized(dataclasses.replace(graph, parameters=graph.parameters | held), weights)
+
+
 def quantized(name="odd", granularity="channel", size=8):
     settings = QuantizeParams(
         threshold=0.5, reference="absmean", granularity=granularity, backend="native"
     )
-    model = network(name, size)
-    weights = {}
-    for key, layer in weight_layers(model).items():
-        weights[key] = ternarize(layer.weight.detach(), settings, 0.5)
-        layer.weight.copy_(weights[key].dequantize())
-    return QuantizedChain(model, weights, spec(size))
+    graph = capture(network(name, size), spec(size).normalize(images(2, size)))
+    floats = tensors(graph)
+    return with_weights(graph, {n: ternarize(floats[n], settings, 0.5) for n in graph.weights()})
 
 
 def by_ptq(model, pixels, spec, settings, ptq):

@@ -50,6 +50,7 @@ def train(case):
     if case in ("fp32", "bfloat16"):
         model = network(dropout=0.2)
         curve = fit(model, images(50), images(31), SPEC, recipe, label=case)
+        found = model.state_dict()
     else:
         teacher = network(dropout=0.2).eval()
         settings = QuantizeParams(
@@ -62,9 +63,9 @@ def train(case):
         quantized, curve = train_qat(
             network(dropout=0.2), images(50), images(31), SPEC, settings, qat, recipe, teacher
         )
-        model = quantized.model
+        found = {name: torch.from_numpy(a) for name, a in quantized.graph.parameters.items()}
     rows = [[e.train_loss, e.train_accuracy, e.val_loss, e.val_accuracy] for e in curve]
-    return {**model.state_dict(), "curve": torch.tensor(rows)}
+    return {**found, "curve": torch.tensor(rows)}
 
 
 def main(output):

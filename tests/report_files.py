@@ -170,14 +170,14 @@ def evidence(folder: Path, results: Results) -> Evidence:
     quantize = QuantizeParams(
         threshold=0.5, reference="absmean", granularity="channel", backend="native"
     )
-    ptq = PtqParams(method="threshold", calibration={}, bias_correction=False, batchnorm=False)
+    ptq = PtqParams(method="threshold", calibration=256, bias_correction=False, batchnorm=False)
     settings = {"linear": {}, "mlp": {"hidden": [12]}, "cnn": {"channels": [4], "hidden": 8}}
     random = np.random.default_rng(0)
     predictions = {"labels": np.arange(IMAGES) % len(CLASSES)}
     for model in results.models:
         network = build(model, settings[model], spec.shape, len(CLASSES), 0).eval()
         models = folder / "models" / model
-        save_checkpoint(models / "fp32.safetensors", Checkpoint(network, spec, CLASSES, {}))
+        save_checkpoint(models / "fp32.safetensors", Checkpoint.of(network, spec, CLASSES, {}))
         images = torch.zeros(16, *spec.shape, dtype=torch.uint8)
         ternary = by_ptq(network, images, spec, quantize, ptq)
         for mode in ("ptq", "qat"):

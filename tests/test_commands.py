@@ -59,7 +59,7 @@ def test_inspect_shows_layers_and_sizes(trit, tritbench):
     lines = output.splitlines()
     assert lines[0].split()[:3] == ["operation", "result", "weight"]
     (line,) = (line for line in lines if "conv2d" in line and "n×6×4×4" in line)
-    assert line.split()[3:6] == ["layers.3.weight", "ternary", str(6 * 4 * 9)]
+    assert line.split()[3:6] == ["4.weight", "ternary", str(6 * 4 * 9)]
     assert line.endswith(f"{6 * 4 * 4 * 4 * 9:,}")
     for text in ("entropy,", "t81lib's limbs", "float32", 'dataset "x"', "mean 0.2861"):
         assert text in output
@@ -68,7 +68,7 @@ def test_inspect_shows_layers_and_sizes(trit, tritbench):
 def test_inspect_draws_the_graph(trit, tritbench):
     lines = tritbench("inspect", trit, "--mermaid")[1].splitlines()
     assert lines[0] == "flowchart TD"
-    assert '    input0(["input<br/>n×1×8×8"])' in lines
+    assert '    input0(["x<br/>n×1×8×8"])' in lines
     assert '    node0["conv2d<br/>ternary 4×1×3×3<br/>n×4×8×8"]' in lines
     assert "    input0 --> node0" in lines
     assert "    node0 --> node1" in lines
@@ -94,7 +94,7 @@ def test_inspect_gives_the_same_facts_to_machines(trit, tritbench):
 def test_inspect_shows_a_checkpoint_too(tritbench, tmp_path):
     path = tmp_path / "fp32.safetensors"
     names = ["café", 'b"', "c\x1b[31m"]
-    save_checkpoint(path, Checkpoint(network("cnn"), spec(), names, {"dataset": "größe"}))
+    save_checkpoint(path, Checkpoint.of(network("cnn"), spec(), names, {"dataset": "größe"}))
     facts = json.loads(tritbench("inspect", path, "--json")[1])
     weights = 36 + 216 + 24 * 11 + 33
     assert (facts["weights"], facts["codec"], facts["classes"]) == (weights, "float32", names)

@@ -24,13 +24,13 @@ from tritbench.packing.artifact import KEY
 from tritbench.packing.codecs import CODECS
 from tritbench.packing.container import read_container, write_container
 from tritbench.packing.graph_file import pack_graph, packed_arrays
+from tritbench.packing.half import half_arrays
 from tritbench.packing.weights import IntegerArray
 from tritbench.params import PtqParams, QuantizeParams
 from tritbench.quantize import quantize_graph
-from tritbench.runtime.half import half_arrays
 
 NETWORKS = networks()
-PTQ = PtqParams(method="threshold", calibration={}, bias_correction=True, batchnorm=True)
+PTQ = PtqParams(method="threshold", calibration=256, bias_correction=True, batchnorm=True)
 
 
 def quantized(name, granularity="channel"):

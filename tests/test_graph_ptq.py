@@ -23,7 +23,7 @@ def settings(threshold="auto", granularity="channel"):
 
 
 def method(name="descent", **changes):
-    given = {"calibration": {}, "bias_correction": True, "batchnorm": True}
+    given = {"calibration": 256, "bias_correction": True, "batchnorm": True}
     return PtqParams(method=name, **given | changes)
 
 

@@ -32,7 +32,7 @@ def settings(keep):
 
 
 def method(name="gptq", batchnorm=False):
-    return PtqParams(method=name, calibration={}, bias_correction=True, batchnorm=batchnorm)
+    return PtqParams(method=name, calibration=256, bias_correction=True, batchnorm=batchnorm)
 
 
 def pixels(count=64):

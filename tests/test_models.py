@@ -1,27 +1,34 @@
-from collections import OrderedDict
+"""Networks from params.yaml: built in, by a factory, with weights; and their checkpoints."""
+
+import json
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
-from torch.nn.utils import parametrizations
 
 from tritbench.errors import TritbenchError
+from tritbench.graph import run
 from tritbench.models import (
     Checkpoint,
     InputSpec,
     build,
     check_network,
-    describe,
-    from_layers,
     load_checkpoint,
+    load_state,
+    make,
+    read_state,
     save_checkpoint,
 )
 
-SHAPES = [((1, 28, 28), 10), ((1, 9, 7), 3)]
+SHAPES = [((1, 28, 28), 10), ((3, 8, 12), 3)]
 SETTINGS = {
     "linear": {},
     "mlp": {"hidden": [16, 8]},
     "cnn": {"channels": [4, 6], "hidden": 12},
+    "resnet": {"depth": 8},
+    "dscnn": {"width": 4},
+    "vit": {"width": 12, "depth": 1, "heads": 2},
 }
 
 
@@ -32,49 +39,93 @@ def test_models_take_input_size_and_classes_from_the_data(name, shape, classes):
     assert model.eval()(torch.zeros(2, *shape)).shape == (2, classes)
 
 
-@pytest.mark.parametrize("name", SETTINGS)
-def test_a_network_is_rebuilt_from_its_list_of_layers(name):
-    model = build(name, SETTINGS[name], (1, 8, 8), 4, seed=0).eval()
-    again = from_layers(describe(model))
-    again.load_state_dict(model.state_dict())
-    x = torch.rand(3, 1, 8, 8)
-    assert torch.equal(again.eval()(x), model(x))
-
-
 def test_the_seed_decides_the_weights():
     first, same, other = (build("linear", {}, (1, 8, 8), 4, seed) for seed in (0, 0, 1))
     assert torch.equal(first[1].weight, same[1].weight)
     assert not torch.equal(first[1].weight, other[1].weight)
 
 
-def test_wrong_settings_name_the_model():
-    with pytest.raises(TritbenchError, match=r"model\.mlp = \{'widths'.*unexpected keyword"):
-        build("mlp", {"widths": [1]}, (1, 8, 8), 4, 0)
-    with pytest.raises(TritbenchError, match=r"model\.cnn\.channels"):
-        build("cnn", {"channels": [2] * 5, "hidden": 3}, (1, 8, 8), 4, 0)
+@pytest.mark.parametrize(
+    ("name", "settings", "message"),
+    [
+        ("mlp", {"widths": [1]}, r"model\.mlp = \{'widths'.*unexpected keyword"),
+        ("cnn", {"channels": [2] * 5, "hidden": 3}, r"model\.cnn.*2×2 poolings"),
+        ("resnet", {"depth": 9}, r"model\.resnet.*depth = 9: expected 8, 14"),
+        ("vit", {"heads": 5}, r"model\.vit.*5 heads: expected multiples"),
+    ],
+)
+def test_wrong_settings_name_the_model(name, settings, message):
+    with pytest.raises(TritbenchError, match=message):
+        build(name, settings, (1, 8, 8), 4, 0)
 
 
-def user_model(shape, classes, width=5):
+def test_a_resnet_has_the_names_of_published_checkpoints():
+    names = set(make("resnet", {"depth": 8}, (3, 32, 32), 10, 0).state_dict())
+    assert {"conv1.weight", "bn1.running_var", "layer2.0.conv1.weight", "linear.bias"} <= names
+    assert not any("shortcut" in name for name in names)
+
+
+def plain(shape, classes, width=5):
     size = shape[0] * shape[1] * shape[2]
     return nn.Sequential(nn.Flatten(), nn.Linear(size, width), nn.ReLU(), nn.Linear(width, classes))
 
 
-def unpackable(shape, classes):
-    return nn.Sequential(nn.Flatten(), nn.Tanh(), nn.Linear(64, classes), nn.Softmax(1))
+def by_words(*, in_chans, num_classes, img_size):
+    return nn.Sequential(nn.Conv2d(in_chans, 4, img_size), nn.Flatten(), nn.Linear(4, num_classes))
 
 
-def test_a_factory_of_ones_own_makes_the_model():
-    model = build("mine", {"factory": f"{__name__}:user_model", "width": 9}, (1, 8, 8), 4, 0)
-    assert model[1].out_features == 9
+def passes_on(kind, **others):
+    return kind and by_words(in_chans=1, img_size=8, **others)
+
+
+def with_variables(outputs, inputs, side):
+    return by_words(in_chans=inputs, num_classes=outputs, img_size=side)
+
+
+class Network(nn.Module):
+    def __init__(self, channels, n_classes):
+        super().__init__()
+        self.body = by_words(in_chans=channels, num_classes=n_classes, img_size=8)
+
+    def forward(self, x):
+        return self.body(x)
+
+
+VARIABLES = {"outputs": "$classes", "inputs": "$channels", "side": "$size"}
+
+
+@pytest.mark.parametrize(
+    ("factory", "settings"),
+    [
+        ("plain", {"width": 9}),
+        ("by_words", {}),
+        ("passes_on", {"kind": "any"}),
+        ("with_variables", VARIABLES),
+        ("Network", {}),
+    ],
+)
+def test_a_factory_gets_what_it_has_a_name_for(factory, settings):
+    settings = {"factory": f"{__name__}:{factory}", "train": {"epochs": 1}} | settings
+    model = build("mine", settings, (1, 8, 8), 4, 0)
+    assert model(torch.zeros(2, 1, 8, 8)).shape == (2, 4)
+
+
+def test_torchvisions_networks_are_made_by_name():
+    settings = {"factory": "torchvision.models:resnet18"}
+    assert make("theirs", settings, (3, 64, 64), 7, 0).fc.out_features == 7
+
+
+def nothing_of_use(shape, classes):
+    return 3
 
 
 @pytest.mark.parametrize(
     ("factory", "message"),
     [
-        (f"{__name__}:unpackable", r"layer 1 Tanh.*layer 3 Softmax"),
         (f"{__name__}:nothing", "nothing"),
         ("no_such_module:f", "no_such_module"),
-        ("builtins:dict", "expected|unexpected|dict"),
+        ("builtins:dict", r"is dict, expected a torch\.nn\.Module"),
+        (f"{__name__}:nothing_of_use", r"is int, expected a torch\.nn\.Module"),
     ],
 )
 def test_a_factory_that_cannot_be_used_says_why(factory, message):
@@ -82,18 +133,23 @@ def test_a_factory_that_cannot_be_used_says_why(factory, message):
         build("mine", {"factory": factory}, (1, 8, 8), 4, 0)
 
 
-class Residual(nn.Sequential):
+class Unknown(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Linear(64, 6), nn.Linear(6, 4)
+
     def forward(self, x):
-        return super().forward(x) + 1
+        y = torch.cumsum(self.first(x.flatten(1)), 1)
+        return self.last(torch.linalg.inv(y[:, :1, None]).flatten(1) + y)
 
 
-class Plain(nn.Sequential):
-    pass
+class Noisy(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.last = nn.Linear(64, 4)
 
-
-class Doubled(nn.Linear):
     def forward(self, x):
-        return 2 * super().forward(x)
+        return self.last(x.flatten(1)) + torch.rand(4)
 
 
 def chain(*layers):
@@ -101,110 +157,136 @@ def chain(*layers):
     return nn.Sequential(nn.Flatten(), nn.Linear(64, 6), *layers, nn.Linear(6, 4))
 
 
-def with_own_forward():
-    model = chain()
-    model[1].forward = lambda x: x[:, :6]
-    return model
-
-
-def with_a_masked_gradient():
-    model = chain()
-    model[1].weight.register_hook(lambda gradient: gradient * 0)
-    return model
-
-
-def tied():
-    model = chain(nn.ReLU(), nn.Linear(6, 6), nn.Linear(6, 6))
-    model[4].weight = model[3].weight
-    return model
-
-
-def frozen():
-    model = chain()
-    model[1].weight.requires_grad = False
-    return model
-
-
-def with_an_extra_buffer():
-    model = chain()
-    model[1].register_buffer("mask", torch.ones(6))
-    return model
-
-
-relu = nn.ReLU()
-norm = nn.BatchNorm1d(6)
-
-
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        (Residual(*chain()), "is Residual, expected nn.Sequential itself"),
-        (Plain(*chain()), "is Plain, expected nn.Sequential itself"),
-        (nn.Linear(64, 4), "is Linear, expected nn.Sequential itself"),
-        (chain(Doubled(6, 6)), "layer 2 Doubled: expected Linear itself, not a subclass"),
-        (with_own_forward(), "layer 1 Linear has a forward of its own"),
-        (with_a_masked_gradient(), "layer 1 Linear has hooks"),
-        (nn.Sequential(OrderedDict(zip("abc", chain(), strict=True))), r"layer 0 .* named 'a'"),
-        (chain(relu, nn.Linear(6, 6), relu), r"layer 4 \(ReLU\) is layer 2 again"),
-        (chain(norm, nn.Linear(6, 6), norm), r"layer 4 \(BatchNorm1d\) is layer 2 again"),
-        (tied(), r"4\.weight shares its memory with 3\.weight \(tied weights\)"),
-        (chain(parametrizations.weight_norm(nn.Linear(6, 6))), "layer 2 .*no parametrization"),
-        (chain(nn.utils.spectral_norm(nn.Linear(6, 6))), "layer 2 Linear has hooks"),
-        (chain().double(), r"1\.weight is torch\.float64, expected torch\.float32"),
-        (chain().half(), r"1\.bias is torch\.float16, expected torch\.float32"),
-        (chain(norm).to("meta"), r"1\.weight is on meta, expected the CPU"),
-        (frozen(), r"1\.weight has requires_grad=False"),
-        (with_an_extra_buffer(), r"mask"),
-        (nn.Sequential(nn.Linear(8, 4), nn.Flatten()), r"layer 0 \(linear\) is given \[1, 8, 8\]"),
-        (chain(nn.BatchNorm2d(6)), r"layer 2 \(batchnorm2d\) is given \[6\]"),
-        (nn.Sequential(nn.Conv2d(1, 4, 9)), r"layer 0 \(conv2d\) has a kernel"),
-        (nn.Sequential(nn.Conv2d(1, 4, 3)), r"gives \[4, 6, 6\], expected \[4\]"),
-        (nn.Sequential(nn.Flatten()), "has no Linear or Conv2d"),
+        (3, r"model\.mine is int, expected a torch\.nn\.Module"),
+        (Unknown(), r"cumsum .*test_models\.py.*linalg_inv"),
+        (Noisy(), "it gives other outputs in a second call"),
+        (chain().double(), r"1\.weight is torch\.float64.*3\.bias|1\.weight is torch\.float64"),
+        (chain().to("meta"), r"1\.weight is on meta, expected the CPU"),
+        (nn.Sequential(nn.Conv2d(1, 4, 9)), r"it cannot run on images \[1, 8, 8\]: RuntimeError"),
+        (nn.Sequential(nn.Conv2d(1, 4, 3)), r"gives \[n, 4, 6, 6\], expected \[n, 4\]"),
+        (chain(nn.ReLU(), nn.Linear(6, 6))[:4], r"gives \[n, 6\], expected \[n, 4\]"),
+        (nn.Flatten(), r"gives \[n, 64\], expected \[n, 4\]"),
     ],
 )
-def test_a_network_that_would_come_back_as_another_is_refused_before_training(model, message):
-    with pytest.raises(TritbenchError, match=rf"^model\.mine: .*{message}"):
+def test_a_network_that_cannot_become_ternary_is_refused_before_training(model, message):
+    with pytest.raises(TritbenchError, match=message) as caught:
         check_network(model, "model.mine", (1, 8, 8), 4)
+    assert str(caught.value).startswith("model.mine")
 
 
-def test_a_layer_without_outputs_is_refused():
-    with pytest.raises(TritbenchError, match=r"model\.mlp: layer 1 \(linear\) has the shape \[0\]"):
-        build("mlp", {"hidden": [0]}, (1, 8, 8), 4, 0)
+def test_a_network_without_weights_is_refused():
+    with pytest.raises(TritbenchError, match="no linear layer or convolution"):
+        check_network(nn.Flatten(), "model.mine", (1, 8, 8), 64)
 
 
 def test_the_check_leaves_the_network_and_the_random_numbers_alone():
     model = chain(nn.BatchNorm1d(6), nn.Dropout(0.5))
     before, state = {k: v.clone() for k, v in model.state_dict().items()}, torch.get_rng_state()
-    assert check_network(model, "model", (1, 8, 8)) is model
+    assert set(check_network(model, "model", (1, 8, 8)).weights()) == {
+        *("1.weight", "4.weight"),
+    }
     assert torch.equal(state, torch.get_rng_state())
     assert model.training
     assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
 
 
-@pytest.mark.parametrize("momentum", [0.01, None])
-def test_a_checkpoint_trains_on_as_the_network_did(tmp_path, momentum):
-    model = chain(nn.BatchNorm1d(6, eps=0.1, momentum=momentum), nn.Dropout(0.3))
-    spec = InputSpec((1, 8, 8), (0.5,), (0.25,))
-    save_checkpoint(tmp_path / "m.safetensors", Checkpoint(model, spec, list("abcd"), {}))
-    again = load_checkpoint(tmp_path / "m.safetensors").model
-    for network in (model, again):
-        torch.manual_seed(0)
-        network.train()(torch.arange(320.0).sin().reshape(5, 1, 8, 8))
-    assert torch.equal(again[2].running_mean, model[2].running_mean)
-    assert torch.equal(again[2].running_var, model[2].running_var)
+SPEC = InputSpec((1, 8, 8), (0.5,), (0.25,))
 
 
-@pytest.mark.parametrize(
-    "layer",
-    [
-        nn.Conv2d(4, 4, 3, groups=2),
-        nn.Conv2d(4, 4, 3, padding="same"),
-        nn.MaxPool2d(2, ceil_mode=True),
-        nn.AvgPool2d(2, padding=1),
-        nn.BatchNorm2d(4, affine=False),
-        nn.Flatten(0),
-    ],
-)
-def test_settings_that_cannot_be_packed_are_refused(layer):
-    with pytest.raises(TritbenchError, match="layer 0"):
-        describe(nn.Sequential(layer))
+class Everything(nn.Module):
+    """Tied weights, a constant that is computed, an integer buffer."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Linear(64, 64), nn.Linear(64, 64)
+        self.second.weight = self.first.weight
+        self.norm, self.last = nn.BatchNorm1d(64), nn.Linear(64, 4)
+        self.register_buffer("order", torch.arange(63, -1, -1, dtype=torch.int32))
+        self.gain = nn.Parameter(torch.tensor(2.0))
+
+    def forward(self, x):
+        x = x.flatten(1)[:, self.order.long()] * torch.arange(64).sin()
+        return self.last(self.norm(self.second(self.first(x).relu())) * self.gain)
+
+
+def everything(shape, classes):
+    return Everything()
+
+
+def test_a_checkpoint_runs_without_the_users_code_and_restores_the_module(tmp_path):
+    torch.manual_seed(0)
+    model = Everything()
+    model(torch.randn(16, 1, 8, 8))  # moves statistics
+    path = tmp_path / "m.safetensors"
+    save_checkpoint(path, Checkpoint.of(model.eval(), SPEC, list("abcd"), {"by": "me"}))
+    again = load_checkpoint(path)
+    x = torch.randn(5, 1, 8, 8)
+    with torch.no_grad():
+        torch.testing.assert_close(run(again.graph, x), model(x), rtol=1e-5, atol=1e-5)
+        restored = again.module("mine", {"factory": f"{__name__}:everything"})
+        assert torch.equal(restored(x), model(x))
+    assert restored.first.weight is restored.second.weight
+    assert (again.input, again.classes, again.provenance) == (SPEC, list("abcd"), {"by": "me"})
+    before = path.read_bytes()
+    save_checkpoint(path, again)
+    assert path.read_bytes() == before
+
+
+def test_all_that_does_not_fit_a_network_is_named(tmp_path):
+    other = chain(nn.BatchNorm1d(6))
+    state = other.state_dict() | {"9.weight": torch.zeros(1)}
+    state["1.weight"] = state["1.weight"].half()
+    del state["1.bias"]
+    state["3.bias"] = torch.zeros(5)
+    with pytest.raises(TritbenchError, match="my file does not fit") as caught:
+        load_state(other, state, "my file")
+    message = str(caught.value)
+    for part in (
+        "1.bias is missing",
+        "9.weight is no parameter of the network",
+        "1.weight is float16 [6, 64], expected float32 [6, 64]",
+        "3.bias is float32 [5], expected float32 [4]",
+    ):
+        assert part in message
+
+
+@pytest.mark.parametrize("wrapped", [None, "state_dict", "model"])
+@pytest.mark.parametrize("suffix", [".pt", ".pth", ".safetensors"])
+def test_weights_that_others_trained_are_read_from_their_files(tmp_path, wrapped, suffix):
+    state = chain().state_dict()
+    content = {f"module.{name}": value for name, value in state.items()}
+    path = tmp_path / f"weights{suffix}"
+    if suffix == ".safetensors":
+        save_file(content, path)
+    else:
+        torch.save({wrapped: content, "epoch": 3} if wrapped else content, path)
+    found = read_state(path)
+    assert found.keys() == state.keys()
+    assert all(torch.equal(found[name], value) for name, value in state.items())
+
+
+class Evil:
+    def __reduce__(self):
+        return (print, ("run",))
+
+
+def test_code_in_a_file_of_weights_is_not_run(tmp_path, capsys):
+    torch.save({"a": Evil()}, tmp_path / "evil.pt")
+    with pytest.raises(TritbenchError, match=r"evil\.pt: no state dict"):
+        read_state(tmp_path / "evil.pt")
+    assert capsys.readouterr().out == ""
+    (tmp_path / "torn.pt").write_bytes(b"PK")
+    with pytest.raises(TritbenchError, match=r"torn\.pt: no state dict"):
+        read_state(tmp_path / "torn.pt")
+    with pytest.raises(TritbenchError, match=r"expected a file \.safetensors, \.pt or \.pth"):
+        read_state(tmp_path / "weights.bin")
+
+
+def test_a_checkpoint_that_is_something_else_is_refused(tmp_path):
+    path = tmp_path / "m.safetensors"
+    save_file({"a": torch.zeros(2)}, path, {"tritbench": json.dumps({"graph": {}})})
+    with pytest.raises(TritbenchError, match=r"m\.safetensors: not a tritbench checkpoint"):
+        load_checkpoint(path)

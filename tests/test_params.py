@@ -59,7 +59,7 @@ def test_all_problems_are_reported_together_by_key(content):
         ("train", "launcher", 2),
         ("train", "warmup", 1.0),
         ("qat", "frozen_epochs", 9),
-        ("ptq", "calibration", {"linear": 50000, "mlp": 15, "cnn": 8192}),
+        ("ptq", "calibration", 15),
     ],
 )
 def test_a_wrong_value_names_its_key(content, section, key, value):
@@ -89,9 +89,8 @@ def test_t81lib_is_looked_up_before_anything_runs(content, monkeypatch):
 
 def test_every_model_needs_its_entries(content):
     content["models"] = ["linear", "mine"]
-    with pytest.raises(TritbenchError, match=r"model\.mine = None: expected an entry") as error:
+    with pytest.raises(TritbenchError, match=r"model\.mine = None: expected an entry"):
         parse_params(content)
-    assert "train.epochs.mine" in str(error.value)
     content["model"]["mine"] = {}
     with pytest.raises(TritbenchError, match=r"model\.mine\.factory"):
         parse_params(content)
@@ -109,7 +108,7 @@ def test_networks_whose_folders_would_be_one_are_refused(content):
 @pytest.mark.parametrize("factory", [":", "a:", ":b", "a b:c", "a:b:c", 3, None])
 def test_a_factory_is_a_module_and_a_function(content, factory):
     content["model"]["mlp"] = {"factory": factory}
-    with pytest.raises(TritbenchError, match=r"model\.mlp\.factory = .*package\.module:function"):
+    with pytest.raises(TritbenchError, match=r"model\.mlp\.factory = .*package\.module:name"):
         parse_params(content)
 
 

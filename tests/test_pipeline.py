@@ -146,7 +146,7 @@ def test_classes_keep_their_names(clean):
             },
         ),
         ("qat.epochs=2", {"train_qat@linear", "train_qat@mlp", "evaluate", "report"}),
-        ("ptq.calibration.linear=100", {"quantize_ptq@linear", "evaluate", "report"}),
+        ("ptq.calibration=100", {"quantize_ptq@linear", "quantize_ptq@mlp", "evaluate", "report"}),
         (
             "model.mlp.hidden=[12]",
             {"train_fp32@mlp", "quantize_ptq@mlp", "train_qat@mlp", "evaluate", "report"},

@@ -40,7 +40,7 @@ def settings(threshold=0.5, granularity="channel", reference="absmean"):
 
 
 def method(name, **changes):
-    values = {"calibration": {}, "bias_correction": True, "batchnorm": True} | changes
+    values = {"calibration": 256, "bias_correction": True, "batchnorm": True} | changes
     return PtqParams(method=name, **values)
 
 

@@ -11,18 +11,19 @@ from torch.nn import functional as F
 
 from tritbench.data import Images
 from tritbench.errors import TritbenchError
+from tritbench.graph import run
 from tritbench.models import InputSpec
 from tritbench.packing import save_trit
 from tritbench.params import PtqParams, QatParams, QuantizeParams
 from tritbench.quantize import quantize_to_trits, train_qat, train_ternary
-from tritbench.quantize.qat import fake_quantize
+from tritbench.quantize.qat import Place, fake_quantize
 from tritbench.quantize.ternary import ternarize
 from tritbench.runtime import load_reference
-from tritbench.train import Recipe
+from tritbench.train import Recipe, fit
 
 GOLDEN = Path(__file__).parents[2] / "shared/golden/t81lib.npz"
 SPEC = InputSpec((1, 4, 4), (0.5,), (0.25,))
-PTQ = PtqParams(method="threshold", calibration={}, bias_correction=True, batchnorm=True)
+PTQ = PtqParams(method="threshold", calibration=256, bias_correction=True, batchnorm=True)
 
 
 def settings(threshold=0.5, reference="absmean", granularity="channel", backend="native"):
@@ -145,9 +146,9 @@ def test_a_backend_that_is_absent_or_unused_is_refused_before_training(monkeypat
         by_ptq(toy_network(), images.pixels, SPEC, t81lib, given)
 
     monkeypatch.setitem(__import__("sys").modules, "t81lib", None)
-    for run in (lambda: ptq("threshold"), train):
+    for attempt in (lambda: ptq("threshold"), train):
         with pytest.raises(TritbenchError, match=r"quantize\.backend = 't81lib'.* installed"):
-            run()
+            attempt()
     for method in ("descent", "optimal", "gptq"):
         with pytest.raises(TritbenchError, match=rf"native, since ptq\.method = {method} does not"):
             ptq(method)
@@ -221,7 +222,7 @@ def test_weights_that_are_not_finite_are_named(value):
 def test_straight_through_is_ternary_forward_and_identity_backward():
     layer = nn.Linear(6, 3)
     original = layer.weight.detach().clone()
-    fake_quantize(layer, settings(), qat())
+    fake_quantize([Place(layer, "weight")], settings(), qat())
     expected = ternarize(original, settings(), 0.5).dequantize()
     torch.testing.assert_close(layer.weight, expected)
     gradient = torch.randn(3, 6)
@@ -238,7 +239,8 @@ def test_qat_returns_exactly_ternary_weights_and_leaves_the_model_alone():
     )
     assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())
     for name, ternary in quantized.weights.items():
-        assert torch.equal(quantized.model[int(name)].weight, ternary.dequantize())
+        held = torch.from_numpy(quantized.graph.parameters[name])
+        assert torch.equal(held, ternary.dequantize())
         assert set(ternary.trits.unique().tolist()) <= {-1, 0, 1}
     assert len(curve) == 8
     assert curve[-1].val_accuracy > 0.95
@@ -258,7 +260,7 @@ def test_threshold_warm_up_raises_the_threshold_and_ends_at_it():
         recipe,
     )
     # At a learning rate of almost nothing the trits are the start's, at the full threshold.
-    assert torch.equal(few.weights["5"].trits, warm.weights["5"].trits)
+    assert torch.equal(few.weights["5.weight"].trits, warm.weights["5.weight"].trits)
 
 
 def test_stochastic_rounding_is_fair_at_the_threshold_and_absent_in_evaluation():
@@ -267,7 +269,7 @@ def test_stochastic_rounding_is_fair_at_the_threshold_and_absent_in_evaluation()
     ternary = ternarize(weight, settings(1.0), 1.0, noise)
     assert 0.45 < ternary.trits.float().mean() < 0.55
     layer = nn.Linear(50, 20)
-    fake_quantize(layer, settings(), qat(stochastic_rounding=True))
+    fake_quantize([Place(layer, "weight")], settings(), qat(stochastic_rounding=True))
     assert not torch.equal(layer.weight, layer.weight)
     layer.eval()
     assert torch.equal(layer.weight, layer.weight)
@@ -276,9 +278,8 @@ def test_stochastic_rounding_is_fair_at_the_threshold_and_absent_in_evaluation()
 def test_distillation_follows_the_teacher():
     images = toy_images()
     wrong = Images(images.pixels, 1 - images.labels)
-    teacher, _ = train_qat(
-        toy_network(), images, images, SPEC, settings(), qat(), Recipe(8, 0.01, 32)
-    )
+    teacher = toy_network()
+    fit(teacher, images, images, SPEC, Recipe(8, 0.01, 32))
     student, _ = train_qat(
         toy_network(),
         wrong,
@@ -287,9 +288,9 @@ def test_distillation_follows_the_teacher():
         settings(),
         qat(),
         Recipe(8, 0.01, 32, distill=1.0),
-        teacher=teacher.model,
+        teacher=teacher,
     )
-    predicted = student.model(SPEC.normalize(images.pixels)).argmax(1)
+    predicted = run(student.graph, SPEC.normalize(images.pixels)).argmax(1)
     assert (predicted == images.labels).float().mean() > 0.9
 
 
@@ -344,15 +345,15 @@ def test_training_names_a_layer_that_becomes_all_zero():
 
 def test_train_ternary_returns_what_its_network_needs_and_saves_in_one_call(tmp_path):
     images = toy_images()
-    ternary = train_ternary(
+    ternary, spec = train_ternary(
         toy_network(), images.pixels, images.labels, epochs=6, learning_rate=0.01, batch_size=32
     )
     scaled = images.pixels / 255
-    assert ternary.input.mean == pytest.approx((float(scaled.mean()),))
-    assert ternary.input.std == pytest.approx((float(scaled.std()),))
-    predicted = ternary.model(ternary.input.normalize(images.pixels)).argmax(1)
+    assert spec.mean == pytest.approx((float(scaled.mean()),))
+    assert spec.std == pytest.approx((float(scaled.std()),))
+    predicted = run(ternary.graph, spec.normalize(images.pixels)).argmax(1)
     assert (predicted == images.labels).float().mean() > 0.9
-    save_trit(tmp_path / "mine.trit", ternary, ternary.input, ["dark", "light"], {})
+    save_trit(tmp_path / "mine.trit", ternary, spec, ["dark", "light"], {})
     loaded = load_reference(tmp_path / "mine.trit")
     assert torch.equal(torch.as_tensor(loaded(images.pixels)).argmax(1), predicted)
 
@@ -361,11 +362,11 @@ def test_train_ternary_returns_what_its_network_needs_and_saves_in_one_call(tmp_
 def test_train_ternary_takes_floats_of_0_to_1_and_any_integers(dtype):
     images = toy_images()
     given = {"epochs": 1, "batch_size": 32}
-    one = train_ternary(toy_network(), images.pixels, images.labels, **given)
-    other = train_ternary(
+    one, _ = train_ternary(toy_network(), images.pixels, images.labels, **given)
+    other, _ = train_ternary(
         toy_network(), (images.pixels.float() / 255).to(dtype), images.labels.int(), **given
     )
-    assert torch.equal(one.weights["5"].trits, other.weights["5"].trits)
+    assert torch.equal(one.weights["5.weight"].trits, other.weights["5.weight"].trits)
 
 
 @pytest.mark.parametrize(
@@ -377,12 +378,15 @@ def test_train_ternary_takes_floats_of_0_to_1_and_any_integers(dtype):
         ({"images": torch.zeros(64, 1, 4, 4).byte()}, "not all the same"),
         ({"images": torch.zeros(64, 16)}, r"\[64, 16\], expected \[n, c, h, w\]"),
         ({"images": torch.zeros(64, 1, 4, 4).long()}, "images are torch.int64"),
-        ({"images": torch.rand(64, 1, 5, 5)}, "train_ternary: model: layer 5"),
+        (
+            {"images": torch.rand(64, 1, 5, 5)},
+            r"model: it cannot run on images \[1, 5, 5\]",
+        ),
         ({"labels": torch.zeros(64)}, r"labels are torch\.float32 \[64\], expected integers"),
         ({"labels": torch.zeros(63).long()}, r"labels are torch\.int64 \[63\]"),
         ({"labels": torch.arange(64)}, "labels from 0 to 63, expected 0 to 1"),
         ({"labels": torch.arange(64) % 2 - 1}, "labels from -1 to 0, expected 0 to 1"),
-        ({"model": nn.Sequential(nn.Tanh())}, "layer 0 Tanh"),
+        ({"model": nn.Sequential(nn.Tanh())}, r"gives \[n, 1, 4, 4\], expected \[n, classes\]"),
         ({"model": toy_network().double()}, "torch.float64, expected torch.float32"),
         ({"threshold": 1.5}, r"train_ternary: threshold = 1\.5: expected auto or a number"),
         ({"epochs": 0}, "train_ternary: epochs = 0"),

@@ -9,15 +9,13 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import torch
-from networks import CLASSES, images, network, quantized, spec
+from networks import CLASSES, network, quantized, spec
 from PIL import Image
 from report_files import write_sweep
 
 from tritbench.errors import TritbenchError
 from tritbench.models import Checkpoint, save_checkpoint
 from tritbench.packing import save_trit
-from tritbench.packing.fold import folded_weights
 from tritbench.report import chart_data
 from tritbench.report.answer import span
 from tritbench.report.flips import read_flips
@@ -113,7 +111,8 @@ def test_a_layer_without_error_has_none_and_twice_its_scale_has_one(tmp_path: Pa
     folder = tmp_path / name
     ternary = quantized(name)
     # The float network already has ternary weights, so nothing is lost.
-    save_checkpoint(folder / "fp32.safetensors", Checkpoint(ternary.model, spec(), CLASSES, {}))
+    checkpoint = Checkpoint(ternary.graph, {}, spec(), CLASSES, {})
+    save_checkpoint(folder / "fp32.safetensors", checkpoint)
     save_trit(folder / "ptq.trit", ternary, spec(), CLASSES, {})
     doubled = {
         key: dataclasses.replace(weight, scale=2 * weight.scale)
@@ -134,22 +133,13 @@ def test_a_layer_without_error_has_none_and_twice_its_scale_has_one(tmp_path: Pa
 def test_first_weights_are_shown_where_they_see_the_image(tmp_path: Path):
     for name in ("linear", "cnn", "odd"):
         folder = tmp_path / name
-        checkpoint = Checkpoint(network(name), spec(), CLASSES, {})
+        checkpoint = Checkpoint.of(network(name), spec(), CLASSES, {})
         save_checkpoint(folder / "fp32.safetensors", checkpoint)
         save_trit(folder / "ptq.trit", quantized(name), spec(), CLASSES, {})
     (layer,) = examine(tmp_path, ["linear", "cnn", "odd"], ["fp32", "ptq"]).first_layers
     assert (layer.model, layer.names) == ("linear", tuple(CLASSES))
-    expected = quantized("linear").weights["1"].trits.reshape(3, 8, 8)
+    expected = quantized("linear").weights["1.weight"].trits.reshape(3, 8, 8)
     np.testing.assert_array_equal(layer.trits, expected)
-
-
-def test_folded_weights_are_those_of_inference():
-    model = network("mlp")
-    x = spec().normalize(images(3)).flatten(1)
-    with torch.no_grad():
-        expected = model[2](model[1](x)) - model[2](model[1](torch.zeros_like(x)))
-    found = x.double().numpy() @ folded_weights(model)[0].T
-    np.testing.assert_allclose(found, expected.numpy(), atol=1e-4)
 
 
 def decoded(uri: str) -> Image.Image:

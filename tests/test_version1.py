@@ -8,7 +8,6 @@ import torch
 from networks import CLASSES, SETTINGS, images, quantized, spec
 
 from tritbench import runtime
-from tritbench.graph import capture
 from tritbench.packing import Normalization, graph_trit_bytes, load_trit, trit_bytes
 from tritbench.packing.graph_file import pack_graph, packed_arrays
 from tritbench.runtime.fallback import NumpyModel
@@ -49,10 +48,7 @@ def test_a_file_keeps_what_is_beside_the_network():
 def second_version(name, mean=(0.28612709,)):
     """What `quantized` makes as a file of version 2."""
     ternary = quantized(name)
-    weights = {f"{key}.weight": weight for key, weight in ternary.weights.items()}
-    packed = pack_graph(
-        capture(ternary.model, torch.zeros(2, *spec().shape)), packed_arrays(weights)
-    )
+    packed = pack_graph(ternary.graph, packed_arrays(ternary.weights))
     return graph_trit_bytes(packed, Normalization(mean, (0.35315055,) * len(mean)), CLASSES, {})
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tritbench.data._torchvision import torchvision_datasets
+from tritbench.data.sources._torchvision import torchvision_datasets
 from zoo.coverage import cover, networks
 
 SMALLEST = [

@@ -107,7 +107,9 @@ def quantize(
     settings = QuantizeParams(
         threshold="auto", reference="absmean", granularity=granularity, backend="native"
     )
-    ptq = PtqParams(method=method, calibration={}, bias_correction=True, batchnorm=True)
+    ptq = PtqParams(
+        method=method, calibration=LEAST_CALIBRATION, bias_correction=True, batchnorm=True
+    )
     quantized = quantize_graph(graph, batches, settings, ptq)
     logits = graph.shapes()[graph.output][-1]
     names = [str(number) for number in range(logits)] if classes is None else list(classes)

@@ -104,7 +104,8 @@ def _each_once(values: list[_Value]) -> list[_Value]:
     return values
 
 
-BUILT_IN_MODELS = ("linear", "mlp", "cnn")
+BUILT_IN_MODELS = ("linear", "mlp", "cnn", "resnet", "dscnn", "vit")
+SECTIONS = ("train", "quantize", "ptq", "qat")  # that a network may change for itself
 _FACTORY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 _DEFAULT_THREADS = 2  # params.yaml's own, which one processor can run as well
 _PATH = "path:"
@@ -156,12 +157,12 @@ class DataParams(Section):
 
 
 class TrainParams(Section):
-    """The training loop's settings; mappings hold a value per model."""
+    """The training loop's settings."""
 
-    epochs: dict[Name, Count]
-    augment: dict[Name, Annotated[list[AugmentName], AfterValidator(_each_once)]]
-    label_smoothing: dict[Name, Share]
-    precision: dict[Name, Literal["auto", "float32", "bfloat16"]]
+    epochs: Count
+    augment: Annotated[list[AugmentName], AfterValidator(_each_once)]
+    label_smoothing: Share
+    precision: Literal["auto", "float32", "bfloat16"]
     batch_size: Annotated[int, Field(ge=2)]
     learning_rate: Positive
     weight_decay: NotNegative
@@ -191,7 +192,7 @@ class PtqParams(Section):
     """Post-training quantization."""
 
     method: PtqMethod
-    calibration: dict[Name, Annotated[int, Field(ge=LEAST_CALIBRATION)]]
+    calibration: Annotated[int, Field(ge=LEAST_CALIBRATION)]
     bias_correction: bool
     batchnorm: bool
     reconstruct: Annotated[int, Field(ge=0)] = 0
@@ -260,9 +261,26 @@ class Params(Section):
     evaluate: EvaluateParams
     report: ReportParams
 
+    def of(self, name: str) -> "Params":
+        """The parameters of one network: what its entry under `model` says in sections `train`,
+        `quantize`, `ptq` and `qat` takes the place of what they say of all.
+
+        In the result, `model` holds this network alone, without the sections.
+        """
+        own = self.model[name]
+        changed: dict[str, Any] = {
+            key: type(section).model_validate(section.model_dump() | own[key])
+            for key in SECTIONS
+            if key in own and (section := getattr(self, key))
+        }
+        network = {key: value for key, value in own.items() if key not in SECTIONS}
+        return self.model_copy(update={**changed, "model": {name: network}})
+
     @whole_model(mode="after")
     def _agree(self) -> "Params":
         problems = [*self._models_disagree(), *self._settings_disagree()]
+        for name in () if problems else self.models:
+            problems += self.of(name)._settings_disagree(f"model.{name}.")
         if problems:
             raise ValidationError.from_exception_data("params", problems)
         return self
@@ -272,38 +290,57 @@ class Params(Section):
             # Their folders would be one where file names know no case.
             yield _problem("models", "each model once, whatever its case", self.models)
         for name in self.models:
-            per_model = {"model": self.model} | {
-                f"{section}.{key}": table
-                for section in ("train", "ptq")
-                for key, table in getattr(self, section)
-                if isinstance(table, dict)
-            }
-            for key, table in per_model.items():
-                if name not in table:
-                    yield _problem(f"{key}.{name}", "an entry for this model", None)
+            if name not in self.model:
+                yield _problem(f"model.{name}", "an entry for this model", None)
             yield from _model_problems(name, self.model.get(name, {}))
+            for key in SECTIONS:
+                yield from self._section_problems(name, key)
 
-    def _settings_disagree(self) -> Iterator[InitErrorDetails]:
+    def _section_problems(self, name: str, key: str) -> Iterator[InitErrorDetails]:
+        """What is wrong with one section of a network's entry."""
+        own, section = self.model.get(name, {}).get(key, {}), getattr(self, key)
+        if not isinstance(own, dict):
+            yield _problem(f"model.{name}.{key}", "a mapping, as the section of that name", own)
+            return
+        try:
+            type(section).model_validate(section.model_dump() | own)
+        except ValidationError as error:
+            for detail in error.errors(include_url=False):
+                context = detail.get("ctx", {})
+                custom = expected(context["what"]) if detail["type"] == "expected" else None
+                yield InitErrorDetails(
+                    type=custom or detail["type"],
+                    loc=("model", name, key, *detail["loc"]),
+                    input=detail["input"],
+                    ctx=context,
+                )
+
+    def _settings_disagree(self, within: str = "") -> Iterator[InitErrorDetails]:
         qat, backend = self.qat, self.quantize.backend
         methods = {"ptq.method": self.ptq.method, "qat.method": qat.method, "qat.start": qat.start}
         if (what := expected_backend(backend, methods)) is not None:
-            yield _problem("quantize.backend", what, backend)
+            yield _problem(within + "quantize.backend", what, backend)
         if qat.frozen_epochs > qat.epochs:
             what = f"at most qat.epochs = {qat.epochs}"
-            yield _problem("qat.frozen_epochs", what, qat.frozen_epochs)
+            yield _problem(within + "qat.frozen_epochs", what, qat.frozen_epochs)
         if qat.threshold_warmup and qat.method == "lsq":
             what = "0, since qat.method = lsq learns a step and has no threshold"
-            yield _problem("qat.threshold_warmup", what, qat.threshold_warmup)
+            yield _problem(within + "qat.threshold_warmup", what, qat.threshold_warmup)
 
 
 def _model_problems(name: str, settings: Mapping[str, Any]) -> Iterator[InitErrorDetails]:
     factory = settings.get("factory")
+    if not isinstance(settings.get("weights", ""), str):
+        what = "a file .safetensors, .pt or .pth"
+        yield _problem(f"model.{name}.weights", what, settings["weights"])
     if "factory" in settings or name not in BUILT_IN_MODELS:
         if not isinstance(factory, str) or not _FACTORY.fullmatch(factory):
-            what = f"'package.module:function' (built in: {', '.join(BUILT_IN_MODELS)})"
+            what = f"'package.module:name' (built in: {', '.join(BUILT_IN_MODELS)})"
             yield _problem(f"model.{name}.factory", what, factory)
         return
     for setting, value in settings.items():  # widths and depths
+        if setting in SECTIONS:
+            continue
         for index, number in enumerate(value if isinstance(value, list) else [value]):
             if isinstance(number, int | float) and not number > 0:
                 at = f".{index}" if isinstance(value, list) else ""

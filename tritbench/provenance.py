@@ -19,18 +19,15 @@ def provenance(
     """Data set, parameters and versions that made an artifact, in plain JSON.
 
     Only what the artifact depends on: no time, no revision, no other model's settings, so that
-    the same parameters give the same bytes. `precision` is what training multiplied in; float32
+    the same parameters give the same bytes. `params` are those of the network alone, as
+    `Params.of` gives them. `precision` is what training multiplied in; float32
     is not written down, since the smallest files have no room.
     """
     used: dict[str, Any] = {"seed": params.seed, "data": {"validation": params.data.validation}}
     used["model"] = params.model[model]
     for section in sections:
         values = getattr(params, section).model_dump(exclude_none=True)
-        used[section] = {
-            key: value[model] if isinstance(value, dict) and key != "keep" else value
-            for key, value in values.items()
-            if value != {}
-        }
+        used[section] = {key: value for key, value in values.items() if value != {}}
     versions = {
         "tritbench": __version__,
         "torch": torch.__version__,

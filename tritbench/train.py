@@ -56,32 +56,40 @@ class Epoch:
     val_accuracy: float
 
 
-def recipe(params: Params, model: str, device: str) -> Recipe:
-    """The FP32 recipe of `model` in params.yaml, on the device that `use_device` named."""
+def recipe(params: Params, device: str) -> Recipe:
+    """The FP32 recipe of a network, whose parameters `Params.of` gives, on the device that
+    `use_device` named."""
     train = params.train
     return Recipe(
-        epochs=train.epochs[model],
+        epochs=train.epochs,
         learning_rate=train.learning_rate,
         batch_size=train.batch_size,
         weight_decay=train.weight_decay,
         warmup=train.warmup,
-        augment=tuple(train.augment[model]),
-        label_smoothing=train.label_smoothing[model],
-        precision=choose(train.precision[model], device),
+        augment=tuple(train.augment),
+        label_smoothing=train.label_smoothing,
+        precision=choose(train.precision, device),
         device=device,
         seed=params.seed,
     )
 
 
-def qat_recipe(params: Params, model: str, device: str) -> Recipe:
+def qat_recipe(params: Params, device: str) -> Recipe:
     """The recipe of quantization-aware training: FP32's, with the settings in `qat`."""
     qat = params.qat
     return replace(
-        recipe(params, model, device),
+        recipe(params, device),
         epochs=qat.epochs,
         learning_rate=qat.learning_rate,
         distill=qat.distill,
     )
+
+
+def score(model: nn.Module, train: Images, validation: Images, spec: InputSpec) -> Epoch:
+    """An epoch 0: what a network gives that is not trained here, in evaluation mode."""
+    alone, cpu = parallel.Group(), torch.device("cpu")
+    trained, held_out = (_validate(model, part, spec, cpu, alone) for part in (train, validation))
+    return Epoch(0, *trained, *held_out)
 
 
 def use_device(device: str, threads: int) -> str:

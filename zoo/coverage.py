@@ -35,7 +35,7 @@ SIZES = {"inception_v3": 299}  # the others take 224
 SETTINGS = {
     name: {"aux_logits": False, "init_weights": False} for name in ("googlenet", "inception_v3")
 }
-PTQ = PtqParams(method="threshold", calibration={}, bias_correction=True, batchnorm=True)
+PTQ = PtqParams(method="threshold", calibration=256, bias_correction=True, batchnorm=True)
 QUANTIZE = QuantizeParams(
     threshold=0.7, reference="absmean", granularity="channel", backend="native"
 )

@@ -2,10 +2,7 @@
 
 from typing import Any
 
-import torch
-
 from tritbench.commands.inspect import describe_nodes, sizes
-from tritbench.graph import capture
 from tritbench.graph.passes import fold_batch_norm
 from tritbench.models import Checkpoint
 
@@ -13,9 +10,9 @@ from tritbench.models import Checkpoint
 def describe_checkpoint(checkpoint: Checkpoint, file_bytes: int) -> dict[str, Any]:
     """The facts of a .trit file as far as FP32 has them; `bytes` counts all that training left."""
     spec = checkpoint.input
-    graph = capture(checkpoint.model, torch.zeros(2, *spec.shape))
+    graph = checkpoint.graph
     operations = describe_nodes(graph, {}, graph.parameters)
-    stored = sum(tensor.nbytes for tensor in checkpoint.model.state_dict().values())
+    stored = sum(tensor.nbytes for tensor in checkpoint.state.values())
     weights = sum(facts.get("weights", 0) for facts in operations)
     folded = fold_batch_norm(graph).graph.parameters.values()
     return {

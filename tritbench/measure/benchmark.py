@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tritbench import runtime
 from tritbench.data import Dataset
-from tritbench.graph import Graph, capture
+from tritbench.graph import Graph
+from tritbench.graph.passes import fold_batch_norm
 from tritbench.measure.accuracy import (
     Score,
     agreement,
@@ -36,11 +36,11 @@ from tritbench.measure.peers import (
 from tritbench.measure.rows import METRICS, RECIPE, Row
 from tritbench.measure.statistics import ratio_interval
 from tritbench.measure.storage import Storage, float_storage, ternary_storage
-from tritbench.models import load_checkpoint, weight_layers
+from tritbench.models import load_checkpoint
 from tritbench.packing import load_trit
 from tritbench.params import EvaluateParams, PeerName
 from tritbench.provenance import precision_of
-from tritbench.runtime.reference import Model as ReferenceModel
+from tritbench.runtime.reference import EagerModel
 
 REFERENCE = "reference"
 CALIBRATION = 300  # training images for peers that calibrate; NNCF's default
@@ -74,6 +74,7 @@ class Result:
 
 def measure_model(
     name: str,
+    module: nn.Module,
     paths: Mapping[str, Path],
     dataset: Dataset,
     settings: EvaluateParams,
@@ -90,6 +91,7 @@ def measure_model(
 
     Args:
         name: the model's name.
+        module: the FP32 network, in evaluation mode; its rows are PyTorch's own, eager.
         paths: mode (fp32 first, then ptq, qat) to file.
         dataset: its validation split gives `accuracy` and `loss`, its test split the rest.
         settings: batch sizes, threads, time for each measurement, peers.
@@ -102,14 +104,18 @@ def measure_model(
         TritbenchError: naming a file that cannot be used.
     """
     start = time.perf_counter()
-    models = {mode: runtime.load(path, settings.threads) for mode, path in paths.items()}
+    checkpoint = load_checkpoint(paths["fp32"])
+    fp32 = EagerModel(module, checkpoint.input)
+    ternary = {
+        mode: runtime.load(path, settings.threads)
+        for mode, path in paths.items()
+        if path.suffix == ".trit"
+    }
+    models = {mode: ternary.get(mode, fp32) for mode in paths}
     references = {
         mode: runtime.load_reference(path) for mode, path in paths.items() if path.suffix == ".trit"
     }
-    fp32 = models["fp32"]
-    assert isinstance(fp32, ReferenceModel)  # a checkpoint runs in PyTorch
-    spec = fp32.input
-    network = FloatNetwork(fp32.network, capture(fp32.network, torch.zeros(2, *spec.shape)), spec)
+    network = FloatNetwork(module, checkpoint.graph, checkpoint.input)
     examples = dataset.train.pixels[:CALIBRATION]
     peers, absent = _peers(network, settings.peers if settings.latency else (), examples)
     storage = {mode: stored(path) for mode, path in paths.items()}
@@ -266,10 +272,11 @@ def _precision(path: Path) -> str:
 def stored(path: Path) -> Storage:
     """What a model file stores.
 
-    FP32 counts what a deployed float network holds: its weights and one bias for each output,
+    FP32 counts what a deployed float network holds: its weights, biases and all other parameters,
     BatchNorm folded, 4 bytes each.
     """
     if path.suffix == ".trit":
         return ternary_storage(path, load_trit(path))
-    weights = [layer.weight for layer in weight_layers(load_checkpoint(path).model).values()]
-    return float_storage(path, sum(w.numel() for w in weights), sum(len(w) for w in weights))
+    graph = fold_batch_norm(load_checkpoint(path).graph).graph
+    weights = sum(graph.parameters[name].size for name in graph.weights())
+    return float_storage(path, weights, sum(a.size for a in graph.parameters.values()) - weights)

@@ -232,11 +232,15 @@ def rounded(column: str, value: Any) -> Any:
     return float(f"{value:.4g}")
 
 
-def recipes(params: Params) -> dict[str, Row]:
-    """The columns of RECIPE by mode: the parameters as they were set, as text."""
+def recipes(params: Params, name: str) -> dict[str, Row]:
+    """The columns of RECIPE by mode: the parameters of a network as they were set, as text."""
+    params = params.of(name)
     shared = {key: str(value) for key, value in params.quantize if key in RECIPE}
     methods = {"ptq": params.ptq.method, "qat": params.qat.method}
-    return {mode: {"method": method, **shared} for mode, method in methods.items()}
+    rows: dict[str, Row] = {mode: {"method": m, **shared} for mode, m in methods.items()}
+    if "weights" in params.model[name]:  # those of others, which were not trained here
+        rows["fp32"] = {"method": "imported"}
+    return rows
 
 
 def git_revision(folder: Path) -> str:

@@ -37,7 +37,7 @@ def ternary_storage(path: Path, network: Network) -> Storage:
     return Storage(total, path.stat().st_size, bits_per_weight, *shares)
 
 
-def float_storage(path: Path, weights: int, biases: int) -> Storage:
-    """Of a float32 network with so many weights and biases, 4 bytes each."""
-    total = 4 * (weights + biases)
+def float_storage(path: Path, weights: int, others: int) -> Storage:
+    """Of a float32 network with so many weights and other parameters, 4 bytes each."""
+    total = 4 * (weights + others)
     return Storage(total, path.stat().st_size, 8 * total / weights)

@@ -1,15 +1,11 @@
-"""The built-in networks, and those that a function of one's own makes."""
+"""The built-in networks: chains here, the others in networks.py."""
 
-import importlib
-import sys
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
-import torch
 from torch import nn
 
 from tritbench.errors import TritbenchError
-from tritbench.models.check import check_network
+from tritbench.models.networks import ResNet, ViT, dscnn
 
 
 def linear(shape: tuple[int, int, int], classes: int) -> nn.Sequential:
@@ -36,8 +32,7 @@ def cnn(
     for filters in channels:
         if min(height, width) < 2:
             raise TritbenchError(
-                f"model.cnn.channels = {channels}: images of {shape[1]}×{shape[2]} allow fewer "
-                "2×2 poolings"
+                f"channels = {channels}: images of {shape[1]}×{shape[2]} allow fewer 2×2 poolings"
             )
         layers += [
             nn.Conv2d(depth, filters, 3, padding=1, bias=False),
@@ -56,48 +51,15 @@ def cnn(
     )
 
 
-BUILT_IN: dict[str, Callable[..., nn.Sequential]] = {
+BUILT_IN: dict[str, Callable[..., nn.Module]] = {
     "linear": linear,
     "mlp": mlp,
     "cnn": cnn,
+    "resnet": ResNet,
+    "dscnn": dscnn,
+    "vit": ViT,
 }
-
-
-def build(
-    name: str, settings: Mapping[str, Any], shape: tuple[int, ...], classes: int, seed: int
-) -> nn.Sequential:
-    """Make the network `name` of params.yaml, initialized by `seed`.
-
-    `settings` are its keyword arguments; with a `factory: package.module:function` among them,
-    that function makes it from `(shape, classes, **the other settings)`.
-
-    Raises:
-        TritbenchError: where it cannot be made or packed, naming the key or the layers.
-    """
-    arguments = dict(settings)
-    factory = arguments.pop("factory", None)
-    make = BUILT_IN[name] if factory is None else _import(f"model.{name}.factory", factory)
-    torch.manual_seed(seed)
-    try:
-        model = make(shape, classes, **arguments)
-    except TritbenchError:
-        raise
-    except Exception as error:  # a user's function may raise anything
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        raise TritbenchError(f"model.{name} = {dict(settings)}: {reason}") from None
-    return check_network(model, f"model.{name}", shape, classes)
 
 
 def _size(shape: tuple[int, int, int]) -> int:
     return shape[0] * shape[1] * shape[2]
-
-
-def _import(key: str, reference: str) -> Callable[..., nn.Sequential]:
-    module, _, function = reference.partition(":")
-    if "" not in sys.path:
-        sys.path.insert(0, "")  # a user's module lies in the repository, where stages run
-    try:
-        return getattr(importlib.import_module(module), function)  # type: ignore[no-any-return]
-    except Exception as error:  # whatever a user's module does when it is imported
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        raise TritbenchError(f"{key} = {reference!r}: {reason}") from None

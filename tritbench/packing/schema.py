@@ -10,6 +10,7 @@ from tritbench.shapes import LARGEST, check_chain, row_length
 KEY = "tritbench"  # of the metadata
 FORMAT_VERSION = 1
 GRAPH_VERSION = 2
+DEFAULT_CODEC = "base3"  # which a file of version 2 does not name
 MOST_LAYERS = 4096
 
 # Takes the key, dotted, and its value, which is what JSON has; refuses another than it is for.
@@ -194,6 +195,7 @@ def check_graph_about(content: dict[str, Any]) -> None:
     Raises:
         TritbenchError: naming the first key that is wrong, and what it should be.
     """
+    content.setdefault("codec", DEFAULT_CODEC)
     fields = _GRAPH_ABOUT | (_NORMALIZATION if _NORMALIZATION.keys() & content.keys() else {})
     for key, check in fields.items():
         _field("", content, key, check)

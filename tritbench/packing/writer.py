@@ -10,23 +10,22 @@ import numpy as np
 
 from tritbench.errors import TritbenchError
 from tritbench.files import write_atomic
-from tritbench.packing.codecs import CODECS
 from tritbench.packing.container import Arrays, write_container
 from tritbench.packing.graph_file import graph_arrays, half_weights, pack
 from tritbench.packing.network import Normalization, check_classes
-from tritbench.packing.schema import FORMAT_VERSION, GRAPH_VERSION, KEY
+from tritbench.packing.schema import DEFAULT_CODEC, GRAPH_VERSION, KEY
 from tritbench.packing.weights import PackedGraph
-from tritbench.shapes import InputSpec, Layer, check_chain, row_length
+from tritbench.shapes import InputSpec
 
 if TYPE_CHECKING:
-    from tritbench.quantize import Quantized, QuantizedChain
+    from tritbench.quantize import Quantized
 
 PROVENANCE_SHARE = 0.005  # of a file; where provenance would take more, it is shortened to digests
 
 
 def save_trit(
     path: Path,
-    quantized: "Quantized | QuantizedChain",
+    quantized: "Quantized",
     spec: InputSpec | None,
     classes: list[str],
     provenance: Mapping[str, Any],
@@ -55,7 +54,7 @@ def save_trit(
 
 
 def trit_bytes(
-    quantized: "Quantized | QuantizedChain",
+    quantized: "Quantized",
     spec: InputSpec | None,
     classes: list[str],
     provenance: Mapping[str, Any],
@@ -63,11 +62,6 @@ def trit_bytes(
     half: Collection[str] = (),
 ) -> bytes:
     """What `save_trit` writes."""
-    from tritbench.quantize import QuantizedChain  # here, for reading does without PyTorch
-
-    if isinstance(quantized, QuantizedChain):
-        assert spec is not None
-        return _chain_bytes(quantized, spec, classes, provenance, codec, half)
     packed = pack(quantized)
     half = {*half, *half_weights(quantized)}
     normalization = None
@@ -85,7 +79,7 @@ def graph_trit_bytes(
     codec: str = "base3",
     half: Collection[str] = (),
 ) -> bytes:
-    """A .trit file of version 2: what `load_graph` reads.
+    """What `trit_bytes` writes, of a packed graph.
 
     Args:
         packed: what `pack_graph` made.
@@ -101,45 +95,13 @@ def graph_trit_bytes(
     """
     check_classes(packed.graph, classes)
     arrays, described = graph_arrays(packed, codec, half)
-    about: dict[str, Any] = {"format_version": GRAPH_VERSION, "codec": codec, **described}
+    about: dict[str, Any] = {"format_version": GRAPH_VERSION}
+    if codec != DEFAULT_CODEC:
+        about["codec"] = codec
+    about |= described
     if normalization is not None:
         about |= {k: [_float32(n) for n in v] for k, v in vars(normalization).items()}
     about["classes"] = classes
-    return _file(arrays, about, provenance)
-
-
-def _chain_bytes(
-    quantized: "QuantizedChain",
-    spec: InputSpec,
-    classes: list[str],
-    provenance: Mapping[str, Any],
-    codec: str,
-    half: Collection[str],
-) -> bytes:
-    """A .trit file of version 1."""
-    from tritbench.packing.fold import fold  # here, for reading does without PyTorch
-
-    layers = fold(quantized)
-    mean, std = spec.shared
-    check_chain([layer.about for layer in layers], spec.shape, len(classes))
-    arrays: Arrays = {}
-    for index, layer in enumerate(layers):
-        for key, array in layer.arrays.items():
-            name = f"layers.{index}.{key}"
-            if key == "trits":
-                arrays[name] = CODECS[codec].pack(array)
-                continue
-            with np.errstate(over="ignore"):
-                arrays[name] = array.astype(np.float16) if name in half else array
-            if not np.isfinite(arrays[name]).all():
-                raise TritbenchError(f"{name} holds NaN or infinity as {arrays[name].dtype}")
-    about = {
-        "format_version": FORMAT_VERSION,
-        "codec": codec,
-        "layers": [_shortest(layer.about) for layer in layers],
-        "input": {"shape": spec.shape, "mean": _float32(mean), "std": _float32(std)},
-        "classes": classes,
-    }
     return _file(arrays, about, provenance)
 
 
@@ -148,13 +110,6 @@ def _file(arrays: Arrays, about: dict[str, Any], provenance: Mapping[str, Any]) 
     whole = len(_json(_json(provenance))) <= budget
     about["provenance"] = provenance if whole else {k: _digest(v) for k, v in provenance.items()}
     return write_container(arrays, {KEY: _json(about)})
-
-
-def _shortest(layer: Layer) -> Layer:
-    """Without the group size where it is the whole row, as it mostly is."""
-    if layer.get("group_size") == (row_length(layer) if "in" in layer else None):
-        return {key: value for key, value in layer.items() if key != "group_size"}
-    return layer
 
 
 def _float32(value: float) -> float:

@@ -13,12 +13,11 @@ from tritbench.optional import explained
 with explained():
     from tritbench.quantize.ptq import quantize_graph, quantize_ptq
     from tritbench.quantize.qat import check_schedule, train_qat, train_ternary
-    from tritbench.quantize.ternary import Quantized, QuantizedChain, QuantizedWeight, TernaryWeight
+    from tritbench.quantize.ternary import Quantized, QuantizedWeight, TernaryWeight
     from tritbench.quantize.trits import quantize_to_trits
 
 __all__ = [
     "Quantized",
-    "QuantizedChain",
     "QuantizedWeight",
     "TernaryWeight",
     "check_schedule",

@@ -12,6 +12,7 @@ from torch.autograd import Function
 from torch.nn import functional as F
 
 from tritbench.params import QuantizeParams
+from tritbench.quantize.kept import integer_scale, to_integers
 from tritbench.quantize.ternary import (
     TernaryWeight,
     per_group,
@@ -22,6 +23,17 @@ from tritbench.quantize.ternary import (
 
 # TWN's threshold, in mean magnitudes (arXiv 1605.04711): what `threshold: auto` means in training.
 TWN_THRESHOLD = 0.7
+
+
+class FakeInteger(nn.Module):
+    """A parametrization of a weight that is kept as int8; the gradient is passed on as it is."""
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """The dequantized weight, with a scale for each output."""
+        scale = integer_scale(weight)
+        values = to_integers(weight, scale)
+        shown = (values.flatten(1) * scale).reshape(weight.shape)
+        return _Replace.apply(weight, shown)  # type: ignore[no-any-return,no-untyped-call]
 
 
 class FakeQuantize(nn.Module):

@@ -80,6 +80,12 @@ def integer_scale(weight: Tensor) -> Tensor:
     return torch.where(peak > 0, peak / LARGEST, 1)
 
 
+def to_integers(weight: Tensor, scale: Tensor) -> Tensor:
+    """The nearest integers in -127..127, as floats in the weight's shape."""
+    nearest = (weight.detach().flatten(1) / scale).round()
+    return nearest.clamp(-LARGEST, LARGEST).reshape(weight.shape)
+
+
 def by_integers(layer: Layer) -> IntegerWeight:
     """8-bit integers by GPTQ (arXiv 2210.17323), with the largest weight of an output as 127."""
     weight = layer.target

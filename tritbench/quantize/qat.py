@@ -1,6 +1,8 @@
 """Quantization-aware training: fake-quantized weights under the ordinary training loop."""
 
 import copy
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 import torch
 from pydantic import ValidationError
@@ -9,15 +11,27 @@ from torch.nn.utils import parametrize
 
 from tritbench.data import Images
 from tritbench.errors import TritbenchError
-from tritbench.graph import capture
-from tritbench.models import InputSpec, check_layers, check_network, describe, weight_layers
-from tritbench.params import PtqParams, QatParams, QuantizeParams
-from tritbench.quantize.fake import FakeQuantize, LearnedStep, StraightThrough, TrainedScales
+from tritbench.graph import Graph, capture
+from tritbench.models import InputSpec, check_network
+from tritbench.params import Kept, PtqParams, QatParams, QuantizeParams
+from tritbench.quantize.fake import (
+    FakeInteger,
+    FakeQuantize,
+    LearnedStep,
+    StraightThrough,
+    TrainedScales,
+)
+from tritbench.quantize.kept import (
+    IntegerWeight,
+    by_half,
+    integer_scale,
+    kept_weights,
+    to_integers,
+)
 from tritbench.quantize.layer import BATCH
 from tritbench.quantize.ptq import quantize_ptq, search_layer
-from tritbench.quantize.ternary import QuantizedChain, require_alive, require_finite
+from tritbench.quantize.ternary import Quantized, QuantizedWeight, require_alive, require_finite
 from tritbench.quantize.trits import check_backend
-from tritbench.shapes import follow
 from tritbench.train import Epoch, Recipe, fit, steps_per_epoch
 from tritbench.validation import describe as describe_errors
 
@@ -30,26 +44,84 @@ METHODS: dict[str, type[FakeQuantize]] = {
 }
 
 
-def fake_quantize(module: nn.Module, settings: QuantizeParams, qat: QatParams) -> FakeQuantize:
-    """Put `qat.method`'s parametrization on any module's `weight` and return it."""
-    weight = module.weight
-    assert isinstance(weight, Tensor)
-    parametrization = METHODS[qat.method](weight, settings, qat.stochastic_rounding)
-    parametrize.register_parametrization(module, "weight", parametrization)
-    return parametrization
+@dataclass(frozen=True)
+class Place:
+    """Where a parameter is: an attribute of a module."""
+
+    module: nn.Module
+    attribute: str
+
+    @property
+    def value(self) -> Tensor:
+        """What the module sees there."""
+        found = getattr(self.module, self.attribute)
+        assert isinstance(found, Tensor)
+        return found
+
+
+@dataclass(frozen=True)
+class Latent:
+    """A float weight that trains as a ternary one.
+
+    Attributes:
+        places: all where it is, several where it is tied; they share what follows.
+        quantizer: what the modules see it through.
+    """
+
+    places: tuple[Place, ...]
+    quantizer: FakeQuantize
+
+    @property
+    def value(self) -> Tensor:
+        """What the quantizer sees."""
+        place = self.places[0]
+        original = place.module.parametrizations[place.attribute].original  # type: ignore[index,union-attr]
+        assert isinstance(original, Tensor)
+        return original
+
+
+def fake_quantize(
+    places: Iterable[Place], settings: QuantizeParams, qat: QatParams
+) -> FakeQuantize:
+    """Put `qat.method`'s parametrization on a parameter, in all places where it is; return it."""
+    first, *tied = places
+    quantizer = METHODS[qat.method](first.value, settings, qat.stochastic_rounding)
+    for place in (first, *tied):
+        parametrize.register_parametrization(place.module, place.attribute, quantizer)
+    return quantizer
+
+
+def find_places(model: nn.Module, names: Iterable[str]) -> dict[str, tuple[Place, ...]]:
+    """Where the parameters of these qualified names are, ties included.
+
+    Raises:
+        TritbenchError: naming those that the model has no parameter for.
+    """
+    own = dict(model.named_parameters(remove_duplicate=False))
+    if computed := [name for name in names if name not in own]:
+        raise TritbenchError(
+            f"{', '.join(computed)}: computed from other parameters (weight_norm or the like), "
+            "expected parameters to train as ternary; PTQ takes them"
+        )
+    places = {}
+    for name in names:
+        tied = [name, *(n for n, p in own.items() if p is own[name] and n != name)]
+        parts = (n.rpartition(".") for n in tied)
+        places[name] = tuple(Place(model.get_submodule(path), last) for path, _, last in parts)
+    return places
 
 
 def train_qat(
-    model: nn.Sequential,
+    model: nn.Module,
     train: Images,
     validation: Images,
     spec: InputSpec,
     settings: QuantizeParams,
     qat: QatParams,
     recipe: Recipe,
-    teacher: nn.Sequential | None = None,
+    teacher: nn.Module | None = None,
     label: str = "qat",
-) -> tuple[QuantizedChain, list[Epoch]]:
+) -> tuple[Quantized, list[Epoch]]:
     """Train a ternary network from a float one, which stays as it is.
 
     Args:
@@ -64,71 +136,107 @@ def train_qat(
         label: what the progress bar says.
 
     Raises:
-        TritbenchError: before training, naming a setting that the training is too short for, a
-            layer that cannot be packed, or a weight that is not finite; in training, naming a layer
-            that became all zero, or as `fit`.
+        TritbenchError: before training, naming a setting that the training is too short for, what
+            cannot become ternary, or a weight that is not finite; in training, naming a weight that
+            became all zero, or as `fit`.
     """
-    check_layers(model)
     check_schedule(qat, recipe, len(train))
     check_backend(settings.backend, {"qat.method": qat.method, "qat.start": qat.start})
     student = copy.deepcopy(model)
-    layers = weight_layers(student)
-    for name, module in layers.items():
-        require_finite(module.weight, f"{name}.weight")
-    images = train.pixels[:START_IMAGES]
-    if qat.start != "fp32" and qat.start != "scratch":
-        ptq = PtqParams(method=qat.start, calibration={}, bias_correction=True, batchnorm=True)
-        graph = capture(student, spec.normalize(images[:2]))
-        started = quantize_ptq(graph, images, spec, settings, ptq).graph.parameters
-        state = student.state_dict()
-        with torch.no_grad():
-            for name in state.keys() & started.keys():
-                state[name].copy_(torch.from_numpy(started[name]))
-    first = next(iter(layers))
-    searched = None
-    if qat.frozen_first and qat.start != "scratch" and isinstance(layers[first], nn.Conv2d):
-        graph = capture(student, spec.normalize(images[:2]))
-        batches = [spec.normalize(batch) for batch in images.split(BATCH)]
-        searched = search_layer(graph, f"{first}.weight", batches, settings)
-    parametrizations = {n: fake_quantize(m, settings, qat) for n, m in layers.items()}
-    if searched is not None:
-        parametrizations[first].hold(searched)
-
-    def latent(name: str) -> Tensor:
-        original = layers[name].parametrizations["weight"].original  # type: ignore[index,union-attr]
-        assert isinstance(original, Tensor)
-        return original
-
-    asleep = {name for name in layers if not latent(name).any()}  # may start from zeros, and learn
+    for name, parameter in student.named_parameters():
+        require_finite(parameter, name)
+    graph = check_network(student, label, spec.shape)
+    places = find_places(student, graph.weights())
+    kept = kept_weights(places, settings.keep)
+    weights = _parametrized(
+        student, graph, places, kept, train.pixels[:START_IMAGES], spec, settings, qat
+    )
+    asleep = {n for n, w in weights.items() if not w.value.any()}  # start from zeros, and learn
 
     @torch.no_grad()
     def check_alive() -> None:
-        for name, parametrization in parametrizations.items():
-            ternary = parametrization.ternary(latent(name))
+        for name, weight in weights.items():
+            ternary = weight.quantizer.ternary(weight.value)
             if name not in asleep or ternary.trits.any():
                 asleep.discard(name)
-                require_alive(name, latent(name), ternary, settings)
+                require_alive(_layer(name), weight.value, ternary, settings)
 
     def on_step(step: int, steps: int) -> None:
         reached = min(1.0, (step + 1) / qat.threshold_warmup) if qat.threshold_warmup else 1.0
         freeze = step == steps // recipe.epochs * (recipe.epochs - qat.frozen_epochs)
-        for name, parametrization in parametrizations.items():
-            parametrization.threshold = parametrization.full_threshold * reached
-            if freeze and parametrization.frozen is None:
-                parametrization.freeze(latent(name))
+        for weight in weights.values():
+            weight.quantizer.threshold = weight.quantizer.full_threshold * reached
+            if freeze and weight.quantizer.frozen is None:
+                weight.quantizer.freeze(weight.value)
         if step % (steps // recipe.epochs) == 0:
             check_alive()
 
     curve = fit(student, train, validation, spec, recipe, teacher, on_step, label)
-    weights = {}
+    found: dict[str, QuantizedWeight] = {}
     with torch.no_grad():
-        for name, parametrization in parametrizations.items():
-            parametrization.threshold = parametrization.full_threshold
-            weights[name] = parametrization.ternary(latent(name))
-            require_alive(name, latent(name), weights[name], settings)
-            parametrize.remove_parametrizations(layers[name], "weight")
-            layers[name].weight.copy_(weights[name].dequantize())
-    return QuantizedChain(student, weights, spec), curve
+        for name, weight in weights.items():
+            weight.quantizer.threshold = weight.quantizer.full_threshold
+            found[name] = ternary = weight.quantizer.ternary(weight.value)
+            require_alive(_layer(name), weight.value, ternary, settings)
+        for name, of in places.items():
+            if kept.get(name) != "float16":
+                for place in of:
+                    parametrize.remove_parametrizations(place.module, place.attribute, False)
+            if name in kept:
+                found[name] = _keep(of[0].value, name, kept[name])
+            of[0].value.copy_(found[name].dequantize())
+        found = {name: found[name] for name in places}
+    return Quantized(capture(student, spec.normalize(train.pixels[:2])), found), curve
+
+
+def _keep(weight: Tensor, name: str, kind: Kept) -> QuantizedWeight:
+    """A trained weight that stays int8 or float16."""
+    if kind == "float16":
+        return by_half(weight.detach(), name)
+    scale = integer_scale(weight)
+    return IntegerWeight(to_integers(weight, scale).to(torch.int8), scale)
+
+
+def _layer(name: str) -> str:
+    return name.removesuffix(".weight")
+
+
+def _parametrized(
+    student: nn.Module,
+    graph: Graph,
+    places: dict[str, tuple[Place, ...]],
+    kept: Mapping[str, Kept],
+    images: Tensor,
+    spec: InputSpec,
+    settings: QuantizeParams,
+    qat: QatParams,
+) -> dict[str, Latent]:
+    """The ternary weights as training starts with them; `images` are what PTQ may look at.
+
+    Those kept as int8 are seen through a quantizer as well.
+    """
+    if qat.start != "fp32" and qat.start != "scratch":
+        ptq = PtqParams(
+            method=qat.start, calibration=START_IMAGES, bias_correction=True, batchnorm=True
+        )
+        graph = quantize_ptq(graph, images, spec, settings, ptq).graph
+        state = student.state_dict()
+        for name in state.keys() & graph.parameters.keys():
+            state[name].copy_(torch.from_numpy(graph.parameters[name]).view_as(state[name]))
+    (first, node), *_ = graph.weights().items()
+    searched = None
+    searches = qat.frozen_first and qat.start != "scratch" and first not in kept
+    if searches and node.op == "conv2d":
+        batches = [spec.normalize(batch) for batch in images.split(BATCH)]
+        searched = search_layer(graph, first, batches, settings)
+    for name, kind in kept.items():
+        for place in places[name] if kind == "int8" else ():
+            parametrize.register_parametrization(place.module, place.attribute, FakeInteger())
+    ternary = {name: of for name, of in places.items() if name not in kept}
+    weights = {n: Latent(of, fake_quantize(of, settings, qat)) for n, of in ternary.items()}
+    if searched is not None:
+        weights[first].quantizer.hold(searched)
+    return weights
 
 
 def check_schedule(qat: QatParams, recipe: Recipe, images: int) -> None:
@@ -150,7 +258,7 @@ def check_schedule(qat: QatParams, recipe: Recipe, images: int) -> None:
 
 
 def train_ternary(
-    model: nn.Sequential,
+    model: nn.Module,
     images: Tensor,
     labels: Tensor,
     *,
@@ -161,14 +269,14 @@ def train_ternary(
     threshold_warmup: int = 0,
     stochastic_rounding: bool = False,
     seed: int = 0,
-) -> QuantizedChain:
-    """Quantization-aware training of any packable network on two tensors.
+) -> tuple[Quantized, InputSpec]:
+    """Quantization-aware training of any network on two tensors.
 
-    Images are normalized here by their own mean and standard deviation, which the result's `input`
-    holds; `save_trit` of `tritbench.packing` takes the result as it is.
+    Images are normalized here by the mean and standard deviation of all their pixels. The result is
+    the ternary network and how it takes images; `save_trit` of `tritbench.packing` takes both.
 
     Args:
-        model: nn.Sequential of the layers that can be packed; stays as it is.
+        model: any module that gives logits [n, classes] of normalized images; stays as it is.
         images: [n, c, h, w], uint8 or floats in 0..1, not normalized.
         labels: integers [n], each below the number of the model's outputs.
         threshold: of the mean absolute weight of each output channel, in (0, 1].
@@ -177,17 +285,18 @@ def train_ternary(
         stochastic_rounding: round weights at random in training.
 
     Raises:
-        TritbenchError: before training, naming the argument or the layers that are wrong, the value
-            found and what was expected; in training, as `train_qat`.
+        TritbenchError: before training, naming the argument or the operations that are wrong, the
+            value found and what was expected; in training, as `train_qat`.
 
+    >>> from tritbench.graph import run
     >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
     >>> images = torch.tensor([[0, 0, 255, 255], [255, 255, 0, 0]] * 64).byte().view(-1, 1, 2, 2)
     >>> labels = torch.tensor([0, 1] * 64)
-    >>> ternary = train_ternary(model, images, labels, epochs=5, learning_rate=0.1)
+    >>> ternary, spec = train_ternary(model, images, labels, epochs=5, learning_rate=0.1)
     qat: 5 epochs in ... s, validation 100.00%
-    >>> set(ternary.weights["1"].trits.unique().tolist()) <= {-1, 0, 1}
+    >>> set(ternary.weights["1.weight"].trits.unique().tolist()) <= {-1, 0, 1}
     True
-    >>> ternary.model(ternary.input.normalize(images[:2])).argmax(1)
+    >>> run(ternary.graph, spec.normalize(images[:2])).argmax(1)
     tensor([0, 1])
     """
     try:
@@ -210,8 +319,8 @@ def train_ternary(
     if batch_size < 2:
         raise TritbenchError(f"train_ternary: batch_size = {batch_size}: expected at least 2")
     data, spec = _data(images, labels)
-    check_network(model, "train_ternary: model", spec.shape)
-    outputs = follow(describe(model), spec.shape)[-1][0]
+    graph = check_network(model, "train_ternary: model", spec.shape)
+    outputs = graph.shapes()[graph.output][-1]
     least, greatest = int(data.labels.min()), int(data.labels.max())
     if least < 0 or greatest >= outputs:
         raise TritbenchError(
@@ -219,7 +328,7 @@ def train_ternary(
             "outputs of the model"
         )
     recipe = Recipe(epochs, learning_rate, batch_size, seed=seed)
-    return train_qat(model, data, data, spec, settings, qat, recipe)[0]
+    return train_qat(model, data, data, spec, settings, qat, recipe)[0], spec
 
 
 def _data(images: Tensor, labels: Tensor) -> tuple[Images, InputSpec]:

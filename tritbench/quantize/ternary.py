@@ -4,12 +4,11 @@ import math
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from tritbench.errors import TritbenchError
 from tritbench.graph.graph import Graph
-from tritbench.models import InputSpec
 from tritbench.params import QuantizeParams
 from tritbench.quantize.kept import HalfWeight, IntegerWeight
 from tritbench.quantize.trits import BACKENDS
@@ -63,21 +62,6 @@ class Quantized:
     def ternary(self) -> dict[str, TernaryWeight]:
         """The weights that are ternary."""
         return {n: w for n, w in self.weights.items() if isinstance(w, TernaryWeight)}
-
-
-@dataclass(frozen=True)
-class QuantizedChain:
-    """A chain of layers whose Linear and Conv2d weights are ternary.
-
-    Attributes:
-        model: the float network holding the dequantized weights, in evaluation mode.
-        weights: the ternary weights by layer name.
-        input: what the network takes: `model(input.normalize(images))` are its logits.
-    """
-
-    model: nn.Sequential
-    weights: dict[str, TernaryWeight]
-    input: InputSpec
 
 
 def grouped(weight: Tensor, settings: QuantizeParams) -> tuple[Tensor, Tensor, int]:

@@ -1,6 +1,6 @@
 """What the model files themselves show: their layers, and the weights that see the image."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tritbench.graph.passes import fold_batch_norm
 from tritbench.models import load_checkpoint
 from tritbench.packing import Network, load_trit
 from tritbench.packing.entropy import entropy
-from tritbench.packing.fold import folded_weights
 from tritbench.packing.weights import IntegerArray, TernaryArray
 
 UNITS = 10  # whose weights are shown, at most
@@ -70,7 +70,8 @@ def examine(folder: Path, models: Sequence[str], modes: Sequence[str]) -> Networ
     layers: list[LayerFacts] = []
     first_layers: list[FirstLayer] = []
     for model in models:
-        fp32 = folded_weights(load_checkpoint(folder / model / "fp32.safetensors").model)
+        graph = load_checkpoint(folder / model / "fp32.safetensors").graph
+        fp32 = fold_batch_norm(graph).scaled().parameters
         for mode in modes:
             if mode == "fp32":
                 continue
@@ -81,11 +82,11 @@ def examine(folder: Path, models: Sequence[str], modes: Sequence[str]) -> Networ
 
 
 def _layers(
-    model: str, mode: str, network: Network, fp32: Sequence[NDArray[np.float64]]
+    model: str, mode: str, network: Network, fp32: Mapping[str, NDArray[Any]]
 ) -> list[LayerFacts]:
     found = []
-    weights = network.packed.graph.weights().items()
-    for number, ((name, node), wanted) in enumerate(zip(weights, fp32, strict=True), start=1):
+    for number, (name, node) in enumerate(network.packed.graph.weights().items(), start=1):
+        wanted = fp32[name]
         values, kind, stored = _values(network, name)
         difference = network.packed.dequantize(name) - wanted
         out, taken, *kernel = wanted.shape

@@ -31,9 +31,8 @@ if TYPE_CHECKING:
     from tritbench.runtime.engine import EngineModel, Mode
     from tritbench.runtime.fallback import NumpyModel
     from tritbench.runtime.reference import GraphModel
-    from tritbench.runtime.reference import Model as ReferenceModel
 
-    Model: TypeAlias = ReferenceModel | GraphModel | EngineModel | NumpyModel
+    Model: TypeAlias = GraphModel | EngineModel | NumpyModel
 
 __all__ = [
     "NATIVE",
@@ -75,7 +74,7 @@ def load(path: str | Path, threads: int = 1, isa: str = "auto", mode: "Mode" = "
         raise TritbenchError(f"{path}: {error}") from None
 
 
-def load_reference(path: str | Path) -> "ReferenceModel | GraphModel":
+def load_reference(path: str | Path) -> "GraphModel":
     """The model in a file, executed by PyTorch; ternary weights are dequantized to float32.
 
     Raises:

@@ -18,20 +18,18 @@ ENGINE = "PyTorch reference (weights dequantized to float32)"
 
 
 @dataclass(frozen=True)
-class Model:
-    """An FP32 checkpoint. Calling it with images [n, ...] gives float32 logits [n, classes].
+class EagerModel:
+    """A user's module. Calling it with images [n, ...] gives float32 logits [n, classes].
 
     Attributes:
-        network: the float network that runs.
+        network: in evaluation mode.
         input: the images it takes.
-        classes: one name for each logit.
         engine: what executes it, in words.
     """
 
-    network: nn.Sequential
+    network: nn.Module
     input: InputSpec
-    classes: list[str]
-    engine: str
+    engine: str = "PyTorch eager (float32)"
 
     @overload
     def __call__(self, images: Tensor) -> Tensor: ...
@@ -100,9 +98,12 @@ class GraphModel:
         return run(self.graph, batch)
 
 
-def from_checkpoint(checkpoint: Checkpoint) -> Model:
-    """An FP32 checkpoint as it is."""
-    return Model(checkpoint.model, checkpoint.input, checkpoint.classes, "PyTorch eager (float32)")
+def from_checkpoint(checkpoint: Checkpoint) -> GraphModel:
+    """An FP32 checkpoint, which needs none of the user's code."""
+    spec = checkpoint.input
+    normalization = Normalization(spec.mean, spec.std)
+    engine = "PyTorch, the graph node by node (float32)"
+    return GraphModel(checkpoint.graph, normalization, checkpoint.classes, engine)
 
 
 def from_network(network: Network) -> GraphModel:

@@ -10,6 +10,7 @@ from tritbench import data, train
 from tritbench.git import git
 from tritbench.measure.benchmark import measure_model
 from tritbench.measure.machine import fingerprint
+from tritbench.models import load_checkpoint
 from tritbench.report.sweeps import SweepRow
 from tritbench.sweep.experiments import project_folder, reference
 from tritbench.sweep.plan import Point
@@ -47,7 +48,10 @@ def time_front(rows: list[SweepRow], points: Mapping[str, Point], start: str) ->
                 kept.get_file(f"{project}models/{model}/{path.name}", str(path))
             kept.get(f"{project}{params.data.folder}", folder, recursive=True)
             images = data.load(Path(folder) / params.data.name, params.data.validation, params.seed)
-            result = measure_model(model, paths, images, settings, {}, dict.fromkeys(_ABOUT))
+            arguments = params.of(model).model[model]
+            network = load_checkpoint(paths["fp32"]).module(model, arguments)
+            about = dict.fromkeys(_ABOUT)
+            result = measure_model(model, network, paths, images, settings, {}, about)
         timed = next(found for found in result.rows if found["mode"] == mode)
         row |= {"latency_s": timed["latency_s"], "speedup": timed["speedup"], "machine": machine}
 

@@ -1,4 +1,4 @@
-"""torchvision's data sets where its compiled operators do not load."""
+"""torchvision where its compiled operators do not load."""
 
 import functools
 import importlib.machinery
@@ -16,18 +16,23 @@ _SCHEMAS = {
 
 
 @functools.cache
-def torchvision_datasets() -> ModuleType:
-    """Import and return `torchvision.datasets`.
+def declare_operators() -> None:
+    """Make `import torchvision` succeed, here or in what imports it, such as timm.
 
     PyPI's torchvision is built for CUDA. Beside a CPU build of PyTorch its operators do not load,
     and `import torchvision` fails with "operator torchvision::nms does not exist", though data sets
-    use no operator. Declaring these two before the import makes it succeed. Where the operators
-    load, nothing is declared.
+    and classification networks use no operator. Declaring these two before the import makes it
+    succeed. Where the operators load, nothing is declared.
     """
     _load_operators()
     for name, schema in _SCHEMAS.items():
         if not hasattr(torch.ops.torchvision, name):
             _library().define(schema)
+
+
+def torchvision_datasets() -> ModuleType:
+    """Import and return `torchvision.datasets`."""
+    declare_operators()
     return importlib.import_module("torchvision.datasets")
 
 

@@ -11,13 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tritbench.graph.interpret import run
-from tritbench.packing import PackedLayer
-from tritbench.packing.fold import fold
 from tritbench.packing.graph_file import pack, to_half
-from tritbench.packing.version1 import chain_network
 from tritbench.packing.weights import PackedArray, PackedGraph
-from tritbench.quantize import Quantized, QuantizedChain
-from tritbench.runtime.reference import from_network
+from tritbench.quantize import Quantized
 from tritbench.shapes import InputSpec
 
 _BATCH = 500
@@ -27,24 +23,13 @@ _SCALES = ("scale", "negative_scale")
 Run = Callable[[Collection[str], Tensor], Tensor]  # logits with these arrays rounded, of images
 
 
-def half_arrays(
-    quantized: Quantized | QuantizedChain, spec: InputSpec, images: Tensor
-) -> frozenset[str]:
+def half_arrays(quantized: Quantized, spec: InputSpec, images: Tensor) -> frozenset[str]:
     """Names of arrays (`1.weight.scale`, `1.bias`) for `save_trit` to store as float16.
 
     The class with the largest logit stays the same for each of `images`, uint8 [n, ...], the
     validation split. All arrays are tried at once; where that changes a class, one after another,
     the largest first and each twice, for one change may undo another's.
     """
-    if isinstance(quantized, QuantizedChain):
-        layers = fold(quantized)
-        arrays = {
-            f"layers.{index}.{key}": array
-            for index, layer in enumerate(layers)
-            for key, array in layer.arrays.items()
-            if key != "trits"
-        }
-        return _chosen(arrays, lambda n, x: _logits(_with_half(layers, n), spec, x), images)
     packed = pack(quantized)
 
     def logits(names: Collection[str], images: Tensor) -> Tensor:
@@ -104,21 +89,3 @@ def _rounded_graph(packed: PackedGraph, names: Collection[str]) -> PackedGraph:
         }
         weights[name] = dataclasses.replace(weight, **changed)
     return PackedGraph(dataclasses.replace(packed.graph, parameters=parameters), weights)
-
-
-def _logits(layers: list[PackedLayer], spec: InputSpec, images: Tensor) -> Tensor:
-    model = from_network(chain_network(layers, spec))
-    return torch.cat([model(batch) for batch in images.split(_BATCH)])
-
-
-def _with_half(layers: list[PackedLayer], names: Collection[str]) -> list[PackedLayer]:
-    return [
-        PackedLayer(
-            layer.about,
-            {
-                key: to_half(array) if f"layers.{index}.{key}" in names else array
-                for key, array in layer.arrays.items()
-            },
-        )
-        for index, layer in enumerate(layers)
-    ]

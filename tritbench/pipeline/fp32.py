@@ -1,0 +1,39 @@
+"""The FP32 network: trained here, or with weights that others trained."""
+
+from pathlib import Path
+
+from tritbench import models, train
+from tritbench.data import Dataset
+from tritbench.files import sha256
+from tritbench.models import Checkpoint, InputSpec
+from tritbench.params import Params
+from tritbench.provenance import provenance
+from tritbench.train import Epoch
+
+
+def train_fp32(
+    params: Params, name: str, dataset: Dataset, label: str
+) -> tuple[Checkpoint, list[Epoch]]:
+    """Train `name` in FP32, or import its `weights`; its checkpoint and its curve.
+
+    Of imported weights the curve is one epoch, 0: what they give before any training here.
+
+    Raises:
+        TritbenchError: before training, where the network cannot become ternary or the weights do
+            not fit it; in training, as `train.fit`.
+    """
+    own = params.of(name)
+    device = train.use_device(own.train.device, own.train.threads)
+    spec = InputSpec(dataset.image_shape, dataset.mean, dataset.std)
+    settings = own.model[name]
+    network = models.build(name, settings, spec.shape, len(dataset.classes), own.seed)
+    recipe = train.recipe(own, device)
+    if isinstance(weights := settings.get("weights"), str):
+        models.load_state(network, models.read_state(Path(weights)), weights)
+        curve = [train.score(network.eval(), dataset.train, dataset.validation, spec)]
+        about = provenance(dataset, own, name, "float32")
+        about["weights"] = {"file": Path(weights).name, "sha256": sha256(Path(weights))}
+    else:
+        curve = train.fit(network, dataset.train, dataset.validation, spec, recipe, label=label)
+        about = provenance(dataset, own, name, recipe.precision, "train")
+    return Checkpoint.of(network, spec, dataset.classes, about), curve
