@@ -175,10 +175,10 @@ def measured(tmp_path_factory):
     params = YAML(typ="safe").load(ROOT / "params.yaml")
     params["models"] = ["mlp"]
     params["data"] |= {"dataset": f"path:{toys}", "validation": 60}
-    params["model"]["mlp"]["hidden"] = [16]
-    params["train"] |= {"batch_size": 16, "threads": 1}
-    params["train"]["epochs"]["mlp"] = params["qat"]["epochs"] = 1
-    params["ptq"]["calibration"]["mlp"] = 64
+    params["model"] = {"mlp": {"hidden": [16]}}
+    params["train"] |= {"epochs": 1, "batch_size": 16, "threads": 1}
+    params["qat"]["epochs"] = 1
+    params["ptq"]["calibration"] = 64
     with (folder / "params.yaml").open("w") as file:
         YAML().dump(params, file)
     with pytest.MonkeyPatch.context() as patch:
