@@ -8,14 +8,15 @@ Every result is compared with the first for the same input, bit for bit.
 import argparse
 import time
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
 from tritbench import runtime
 from tritbench.errors import TritbenchError, reported
-from tritbench.models import InputSpec
-from tritbench.packing import PackedLayer
-from tritbench.packing.version1 import chain_network
+from tritbench.packing import Network, Normalization
+from tritbench.packing.graph_file import packed_graph
+from tritbench.packing.weights import TernaryArray
 
 ROUND = 5000  # calls of one set of networks
 ALLOWED = 8 << 20  # bytes that the process may grow by after the first tenth
@@ -47,11 +48,17 @@ def soak(random: np.random.Generator, isa: str) -> None:
     """One random network, a few inputs, `ROUND` calls in random order."""
     shape = (1, int(random.integers(1, 9)), int(random.integers(1, 9)))
     widths = [shape[1] * shape[2], *random.integers(1, 40, 2).tolist(), int(random.integers(1, 12))]
-    layers = [PackedLayer({"type": "flatten"})]
+    nodes: list[list[Any]] = [["reshape", "x", {"shape": [-1, widths[0]]}]]
+    weights, biases = {}, {}
     for taken, given in pairwise(widths):
-        layers += [dense(random, taken, given), PackedLayer({"type": "relu"})]
+        names = f"{len(nodes)}.weight", f"{len(nodes)}.bias"
+        weights[names[0]] = dense(random, taken, given)
+        biases[names[1]] = random.normal(0, 1, given).astype(np.float32)
+        nodes += [["linear", len(nodes) - 1, *names], ["relu", len(nodes)]]
+    content = {"inputs": {"x": [-1, *shape]}, "nodes": nodes[:-1]}
+    packed = packed_graph(content, weights, biases)
     classes = [str(index) for index in range(widths[-1])]
-    network = chain_network(layers[:-1], InputSpec(shape, (0.3,), (0.4,)), classes)
+    network = Network(packed, Normalization((0.3,), (0.4,)), classes, "", {}, {})
     mode = ("int8", "exact")[int(random.integers(2))]
     model = runtime.from_packed(network, 1, isa, mode)  # type: ignore[arg-type]
     inputs = []
@@ -64,16 +71,12 @@ def soak(random: np.random.Generator, isa: str) -> None:
             raise TritbenchError(f"{isa}, {mode}: another result for the same input")
 
 
-def dense(random: np.random.Generator, inputs: int, outputs: int) -> PackedLayer:
-    """A random layer."""
+def dense(random: np.random.Generator, inputs: int, outputs: int) -> TernaryArray:
+    """Random weights of a layer."""
     size = int(random.integers(1, inputs + 1))
-    about = {"type": "linear", "in": inputs, "out": outputs, "group_size": size}
-    arrays = {
-        "trits": random.integers(-1, 2, (outputs, inputs), np.int8),
-        "scale": random.normal(0, 1, (outputs, -(-inputs // size))).astype(np.float32),
-        "bias": random.normal(0, 1, outputs).astype(np.float32),
-    }
-    return PackedLayer(about, arrays)
+    trits = random.integers(-1, 2, (outputs, inputs), np.int8)
+    scale = random.normal(0, 1, (outputs, -(-inputs // size))).astype(np.float32)
+    return TernaryArray(trits, scale, size, (outputs, inputs))
 
 
 def resident_bytes() -> int:

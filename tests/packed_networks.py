@@ -3,8 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from tritbench.packing import Network, PackedLayer
-from tritbench.packing.version1 import chain_network
+from tritbench.packing import Network
+from tritbench.packing.version1 import PackedLayer, chain_network
 from tritbench.shapes import InputSpec, follow
 
 

@@ -16,8 +16,7 @@ from tritbench.measure.kernels import (
 from tritbench.measure.peers import AbsentError, kernel_peers, ort
 from tritbench.measure.peers.tq2_0 import multiply
 from tritbench.models import InputSpec, build
-from tritbench.packing.network import PackedLayer
-from tritbench.packing.version1 import chain_graph
+from tritbench.packing.version1 import PackedLayer, chain_graph
 
 SPEC = InputSpec((1, 8, 8), (0.3,), (0.4,))
 

@@ -34,8 +34,7 @@ from tritbench.measure.rows import (
 )
 from tritbench.measure.statistics import mcnemar, ratio_interval, two_proportions
 from tritbench.measure.storage import Storage, float_storage, ternary_storage
-from tritbench.packing import PackedLayer
-from tritbench.packing.version1 import chain_network
+from tritbench.packing.version1 import PackedLayer, chain_network
 from tritbench.shapes import InputSpec
 
 
@@ -179,7 +178,7 @@ def test_storage_counts_the_arrays_as_stored_and_the_file(tmp_path):
     assert ternary_storage(path, dataclasses.replace(network, stored=stored)) == Storage(
         5, 100, 8.0, 0.6, pytest.approx(0.6 * np.log2(1 / 0.6) + 0.4 * np.log2(1 / 0.2))
     )
-    assert float_storage(path, weights=10, biases=2) == Storage(48, 100, 38.4)
+    assert float_storage(path, weights=10, others=2) == Storage(48, 100, 38.4)
 
 
 def test_the_fingerprint_is_stable_and_made_without_pytorch():

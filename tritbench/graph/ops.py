@@ -152,8 +152,7 @@ def _elementwise(form: Form | str, **attributes: Attribute) -> Op:
 
 def _binary(operator: str, **attributes: Attribute) -> Op:
     """Of two tensors, or of a tensor and the number in the attribute."""
-    rule = lambda s, a: shapes.broadcast([x for x in s if x is not None], a)  # noqa: E731
-    return Op(("self", "other?"), rule, onnx.binary(operator), attributes)
+    return Op(("self", "other?"), shapes.operands, onnx.binary(operator), attributes)
 
 
 def _reduction(operator: str) -> Op:
@@ -214,7 +213,12 @@ OPS: dict[str, Op] = {
     "sigmoid": _elementwise("Sigmoid"),
     "tanh": _elementwise("Tanh"),
     "softplus": _elementwise(onnx.softplus, beta=_number(1), threshold=_number(20)),
-    "clamp": _elementwise(onnx.clamp, min=Attribute("number", None), max=Attribute("number", None)),
+    "clamp": Op(
+        ("self",),
+        shapes.clamp,
+        onnx.clamp,
+        {"min": Attribute("number", None), "max": Attribute("number", None)},
+    ),
     "softmax": Op(("self",), shapes.same_along_dim, onnx.along("Softmax"), _DIM),
     "log_softmax": Op(("self",), shapes.same_along_dim, onnx.along("LogSoftmax"), _DIM),
     # Arithmetic

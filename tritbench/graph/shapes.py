@@ -59,6 +59,13 @@ def same_along_dim(shapes: Sequence[Any], attributes: Attributes) -> Shape:
     return tuple(shapes[0])
 
 
+def clamp(shapes: Sequence[Any], a: Attributes) -> Shape:
+    """The input's, with a bound at least."""
+    if a["min"] is None and a["max"] is None:
+        raise TritbenchError("expected min or max")
+    return tuple(shapes[0])
+
+
 def broadcast(shapes: Sequence[Any], _: Attributes) -> Shape:
     """PyTorch's broadcasting of one or more shapes.
 
@@ -73,6 +80,13 @@ def broadcast(shapes: Sequence[Any], _: Attributes) -> Shape:
             raise TritbenchError(f"{_texts(shapes)} do not broadcast")
         result.append(different.pop() if different else 1)
     return tuple(result)
+
+
+def operands(shapes: Sequence[Any], attributes: Attributes) -> Shape:
+    """Broadcasting of two tensors; or the first's shape, the other operand being a number."""
+    if (shapes[1] is None) == (attributes.get("other") is None):
+        raise TritbenchError("expected one other operand, a tensor or a number")
+    return broadcast([shape for shape in shapes if shape is not None], attributes)
 
 
 def linear(shapes: Sequence[Any], _: Attributes) -> Shape:
@@ -107,6 +121,8 @@ def pool(rank: int) -> Rule:
         kernel, padding = a["kernel_size"], a["padding"]
         if any(2 * p > k for p, k in zip(padding, kernel, strict=True)):
             raise TritbenchError(f"padding {padding} is more than half of the kernel {kernel}")
+        if a.get("divisor_override") == 0:
+            raise TritbenchError("divisor_override = 0, expected another number")
         dilation = a.get("dilation", [1] * rank)
         return (*x[:2], *_slide(x[2:], kernel, a, dilation, ceil=a["ceil_mode"]))
 
@@ -272,6 +288,8 @@ def attention(shapes: Sequence[Any], a: Attributes) -> Shape:
     _require(fits and (heads or len(query) == 3), query, key)
     scores = (*query[:-1], key[-2])
     _require(mask is None or broadcast([scores, mask], {}) == scores, scores, mask)
+    if mask is not None and a["is_causal"]:
+        raise TritbenchError("expected a mask or is_causal, not both")
     return (*query[:-1], value[-1])
 
 

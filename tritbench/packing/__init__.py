@@ -4,13 +4,12 @@ from tritbench.packing.artifact import (
     load_trit,
     read_trit,
 )
-from tritbench.packing.network import Network, Normalization, PackedLayer
+from tritbench.packing.network import Network, Normalization
 from tritbench.packing.writer import graph_trit_bytes, save_trit, trit_bytes
 
 __all__ = [
     "Network",
     "Normalization",
-    "PackedLayer",
     "graph_trit_bytes",
     "load_trit",
     "read_trit",

@@ -194,15 +194,29 @@ def read_graph(content: Mapping[str, Any], codec: str, stored: Arrays, size: int
         name: _take_packed(name, shape, group_size, codec, unread)
         for name, (shape, group_size) in about.items()
     }
-    parameters: dict[str, NDArray[Any]] = {n: _zeros(shape) for n, shape in shapes.items()}
+    parameters: dict[str, NDArray[Any]] = {}
     for name, array in unread.items():
-        if name in parameters or array.dtype not in (np.float32, np.float16, np.int64):
+        if name in packed or array.dtype not in (np.float32, np.float16, np.int64):
             raise TritbenchError(f"{name} is {array.dtype}, expected float32, float16 or int64")
         _require_finite(name, array)
         parameters[name] = array.astype(np.int64 if array.dtype == np.int64 else np.float32)
-    graph = from_json({key: content[key] for key in ("inputs", "nodes")}, parameters)
-    _require_indices(graph)
-    return PackedGraph(graph, packed)
+    found = packed_graph({key: content[key] for key in ("inputs", "nodes")}, packed, parameters)
+    _require_indices(found.graph)
+    return found
+
+
+def packed_graph(
+    content: Mapping[str, Any],
+    weights: Mapping[str, PackedArray],
+    parameters: Mapping[str, NDArray[Any]],
+) -> PackedGraph:
+    """The graph in plain JSON, as `to_json` writes it, on packed weights and other parameters.
+
+    Raises:
+        TritbenchError: naming the first node or key that is wrong.
+    """
+    zeros = {name: _zeros(weight.shape) for name, weight in weights.items()}
+    return PackedGraph(from_json(content, zeros | dict(parameters)), dict(weights))
 
 
 def _weight(name: str, entry: Any) -> tuple[tuple[int, ...], int | None]:

@@ -1,7 +1,7 @@
 """A packed network as plain data: what a .trit file holds and what inference executes."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from numpy.typing import NDArray
@@ -10,23 +10,6 @@ from tritbench.errors import TritbenchError
 from tritbench.graph.graph import Graph
 from tritbench.packing.weights import PackedGraph
 from tritbench.shapes import InputSpec
-
-
-@dataclass(frozen=True)
-class PackedLayer:
-    """One step of a chain: of version 1 of the file, and of what the engine runs.
-
-    Attributes:
-        about: plain JSON, `type` and what the type needs: linear (in, out), conv2d (in, out,
-            kernel, stride, padding), affine (features), maxpool2d, avgpool2d (kernel, stride),
-            relu, flatten.
-        arrays: of linear and conv2d: trits int8 [out, inputs], scale float32 [rows, groups], where
-            trits of -1 have scales of their own negative_scale in the same shape, and bias float32
-            [out]; of affine: scale and bias float32 [features]; else none.
-    """
-
-    about: dict[str, Any]
-    arrays: dict[str, NDArray[Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Version 1 of the .trit file: a chain of layers, read as the graph that it is."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,11 +13,28 @@ from tritbench.graph.shapes import count
 from tritbench.packing.codecs import CODECS, Codec
 from tritbench.packing.container import Arrays
 from tritbench.packing.entropy import check_expansion
-from tritbench.packing.network import Network, Normalization, PackedLayer
+from tritbench.packing.network import Network, Normalization
 from tritbench.packing.weights import PackedArray, PackedGraph, TernaryArray
 from tritbench.shapes import InputSpec, Layer, Shape, row_length
 
 INPUT = "input"
+
+
+@dataclass(frozen=True)
+class PackedLayer:
+    """One layer, as docs/format.md describes it.
+
+    Attributes:
+        about: plain JSON, `type` and what the type needs: linear (in, out), conv2d (in, out,
+            kernel, stride, padding), affine (features), maxpool2d, avgpool2d (kernel, stride),
+            relu, flatten.
+        arrays: of linear and conv2d: trits int8 [out, inputs], scale float32 [rows, groups], where
+            trits of -1 have scales of their own negative_scale in the same shape, and bias float32
+            [out]; of affine: scale and bias float32 [features]; else none.
+    """
+
+    about: dict[str, Any]
+    arrays: dict[str, NDArray[Any]] = field(default_factory=dict)
 
 
 def read_chain(

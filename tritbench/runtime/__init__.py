@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from tritbench.errors import TritbenchError
 from tritbench.optional import explained
-from tritbench.packing import Network, PackedLayer, load_trit
-from tritbench.packing.version1 import chain_network
-from tritbench.shapes import InputSpec
+from tritbench.packing import Network, Normalization, load_trit
+from tritbench.packing.graph_file import packed_graph
+from tritbench.packing.weights import TernaryArray
 
 # Whether the engine was built. It is imported at first use: one that is there and does not load, or
 # was built from other sources, is an error then, and never the reference in silence.
@@ -173,12 +173,15 @@ def pack_linear(
         )
     if bias is not None and bias.shape != (outputs,):
         raise TritbenchError(f"bias is {list(bias.shape)}, expected [{outputs}]")
-    about = {"type": "linear", "in": inputs, "out": outputs, "group_size": size}
+    content = {
+        "inputs": {"x": [-1, 1, 1, inputs]},
+        "nodes": [["reshape", "x", {"shape": [-1, inputs]}], ["linear", 0, "weight", "bias"]],
+    }
+    weights = {"weight": TernaryArray(trits, scale, size, trits.shape)}
     shift = np.zeros(outputs, np.float32) if bias is None else bias
-    layer = PackedLayer(about, {"trits": trits, "scale": scale, "bias": shift})
+    packed = packed_graph(content, weights, {"bias": shift})
     classes = [str(index) for index in range(outputs)]
-    layers = [PackedLayer({"type": "flatten"}), layer]
-    network = chain_network(layers, InputSpec((1, 1, inputs), (0.0,), (1.0,)), classes)
+    network = Network(packed, Normalization((0.0,), (1.0,)), classes, "", {}, {})
     return from_packed(network, threads, isa, mode)
 
 
