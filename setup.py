@@ -14,6 +14,7 @@ from glob import glob
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.command.build_py import build_py
 
 NATIVE = "tritbench/runtime/native"
 BUILD_HASH = "tritbench/runtime/build_hash.py"
@@ -69,6 +70,16 @@ class BuildEngine(build_ext):  # type: ignore[misc]
         super().copy_extensions_to_source()
 
 
+class BuildPackage(build_py):  # type: ignore[misc]
+    """Adds params.yaml, which `tritbench try` takes what it is not told from."""
+
+    def run(self) -> None:
+        """Copy the package's files, and this one among them."""
+        super().run()
+        if not self.editable_mode:  # a checkout has it in its root
+            self.copy_file("params.yaml", os.path.join(self.build_lib, "tritbench"))
+
+
 if __name__ == "__main__":
     found = find_compiler()
     if found is None:
@@ -76,6 +87,6 @@ if __name__ == "__main__":
     limited = {"py_limited_api": "cp311"} if STABLE_ABI and found else {}
     setup(
         ext_modules=[engine()] if found else [],
-        cmdclass={"build_ext": BuildEngine},
+        cmdclass={"build_ext": BuildEngine, "build_py": BuildPackage},
         options={"bdist_wheel": limited},
     )

@@ -13,7 +13,7 @@ SLOW = {
     *("test_graph_files", "test_graph_ptq", "test_kernels"),
     *("test_page", "test_parallel", "test_peers", "test_pipeline", "test_ptq", "test_qat"),
     *("test_seeds", "test_snippets", "test_sources", "test_sweep", "test_sweep_ray"),
-    *("test_wheel", "test_zoo"),
+    *("test_try", "test_wheel", "test_zoo"),
 }
 
 

@@ -83,7 +83,7 @@ def test_pixels_are_normalized_then_and_later(model: nn.Module, images: Tensor) 
     floats = (pixels / 255 - mean) / std
     expected = tritbench.quantize(model, floats, method="optimal")(floats)
     found = tritbench.quantize(model, pixels, mean=MEAN, std=STD, method="optimal")(pixels)
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(found, expected, rtol=0, atol=0.01)  # activations have 8 bits
 
 
 def test_a_data_set_of_tritbench_brings_its_normalization_and_classes(tmp_path: Path) -> None:

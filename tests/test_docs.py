@@ -52,6 +52,9 @@ COMMANDS: dict[str, str | Elsewhere] = {
     "dvc exp run -S train.device=cuda": CHANGE,
     "dvc plots show": AS_IT_IS,
     "export FASHION_MNIST_DIR=/path/to/fashion-mnist": AS_IT_IS,
+    "tritbench try my_networks:make --weights my.safetensors --data /path/to/images": Elsewhere(
+        "tests/test_try.py"
+    ),
     "python scripts/ternary_quantization_benchmark.py --model linear --threshold 0.6 "
     "--output runs.csv": AS_IT_IS,
     "tritbench inspect models/mlp/qat.trit": AS_IT_IS,
@@ -110,6 +113,12 @@ COMMANDS: dict[str, str | Elsewhere] = {
     "tritbench sweep sweeps/thresholds.yaml --time": Elsewhere("tests/test_sweep.py"),
     "tritbench sweep sweeps/thresholds.yaml --optimize 40": Elsewhere("tests/test_sweep.py"),
     "git push && dvc push": Elsewhere("tests/test_sweep_ray.py"),
+    # docs/your-network.md
+    "pip install 'tritbench[data,pipeline]'": PREPARED,
+    "tritbench try torchvision.models:resnet18 --weights flowers.pth --data flowers/ "
+    "--size 224": Elsewhere("tests/test_try.py"),
+    "tritbench try torchvision.models:resnet18 --weights flowers.pth --data flowers/ "
+    "--size 224 --qat 5": Elsewhere("tests/test_try.py"),
     # docs/training.md
     "dvc exp run -S 'train.launcher=torchrun --standalone --nproc-per-node 2'": CHANGE,
 }

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from networks import CLASSES, images, quantized, spec
+from own_network import write_network_and_pictures
 from PIL import Image
 
 from tritbench import runtime
@@ -45,7 +46,7 @@ def wheel(tmp_path_factory):
     source = tmp_path_factory.mktemp("source")
     ignored = shutil.ignore_patterns("__pycache__", "_engine*.so")
     shutil.copytree(ROOT / "tritbench", source / "tritbench", ignore=ignored)
-    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
+    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE", "params.yaml"):
         shutil.copy(ROOT / name, source)
     tag = f"{sysconfig.get_platform()}-{sys.implementation.cache_tag}"
     built = source / f"build/lib.{tag}" / PACKAGE
@@ -142,3 +143,24 @@ def test_what_is_left_out_is_named_with_the_extra_that_brings_it(clean, extra, a
     assert re.search(rf"needs the package \w+: pip install 'tritbench\[{extra}\]'$", last)
     if arguments[0] != "-c":
         assert len(result.stderr.splitlines()) == 1
+
+
+def test_one_command_answers_for_a_network_of_ones_own(wheel, tmp_path):
+    """In an empty folder: no checkout, no repository, no params.yaml."""
+    venv.create(tmp_path / "env", symlinks=True)
+    (site,) = (tmp_path / "env").glob("lib/python*/site-packages")
+    pip = [sys.executable, "-m", "pip", "--python", str(tmp_path / "env/bin/python")]
+    run(tmp_path, *pip, "install", "-q", "--no-deps", "--no-index", str(wheel))
+    (site / "others.pth").write_text(sysconfig.get_path("purelib"))  # PyTorch and the like
+    mine = write_network_and_pictures(tmp_path / "mine")
+    command = [str(tmp_path / "env/bin/tritbench"), "try", "my_networks:make", "--no-latency"]
+    done = run(mine, *command, "--weights", "my.safetensors", "--data", "pictures")
+    assert re.search(r"make +PTQ +[\d.]+% \[", done.stdout)
+    assert sorted(path.name for path in (mine / "tritbench-make").iterdir()) == [
+        "data",
+        "fp32.safetensors",
+        "peers.csv",
+        "ptq.trit",
+        "report.txt",
+        "runs.csv",
+    ]

@@ -45,6 +45,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_inspect(commands)
     _add_predict(commands)
     _add_export(commands)
+    _add_try(commands)
     _add_sweep(commands)
     commands.add_parser("docs", help="write the figures of benchmarks/ into README and docs/")
     return parser
@@ -86,6 +87,10 @@ def _run_command(parser: argparse.ArgumentParser, flags: argparse.Namespace) -> 
             export.run(
                 flags.file, flags.gguf, flags.gguf_type, flags.onnx, flags.t81, flags.program
             )
+        case "try":
+            from tritbench.commands import attempt
+
+            attempt.run(_attempt(parser, flags))
         case "sweep":
             from tritbench.commands import sweep
 
@@ -137,6 +142,38 @@ def _add_export(commands: Any) -> None:
     parser.add_argument("--onnx", type=Path, metavar="OUT", help="float32, uint8 images to logits")
     parser.add_argument("--t81", type=Path, metavar="OUT.npz", help="t81lib's limbs")
     parser.add_argument("--program", type=Path, metavar="OUT.tb", help="for C programs")
+
+
+def _add_try(commands: Any) -> None:
+    parser = commands.add_parser("try", help="what ternary costs your network, on your images")
+    parser.add_argument("network", help="package.module:name of what makes it, or a built-in one")
+    parser.add_argument("--data", required=True, help="a folder of images, or a data set's name")
+    parser.add_argument("--weights", type=Path, help="in FP32: .safetensors, .pt or .pth")
+    parser.add_argument("--qat", type=int, default=0, metavar="EPOCHS", help="train as well")
+    parser.add_argument("--size", type=int, help="pixels that images become")
+    parser.add_argument("--no-latency", action="store_true", help="accuracy and bytes alone")
+    for name in ("mean", "std"):
+        what = "of each channel in 0..1, as the weights were trained: 0.485,0.456,0.406"
+        parser.add_argument(f"--{name}", type=_numbers, help=what)
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="for all that is written")
+
+
+def _attempt(parser: argparse.ArgumentParser, flags: argparse.Namespace) -> Any:
+    from tritbench.commands.attempt import default_folder
+    from tritbench.pipeline.attempt import Attempt
+
+    if (flags.mean is None) != (flags.std is None):
+        parser.error("try: expected --mean and --std together")
+    out = flags.out or default_folder(flags.network)
+    given = (flags.weights, flags.size, flags.mean, flags.std, flags.qat, not flags.no_latency)
+    return Attempt(flags.network, flags.data, out, *given)
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected numbers with commas") from None
 
 
 def _add_sweep(commands: Any) -> None:

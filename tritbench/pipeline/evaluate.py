@@ -87,13 +87,13 @@ def measure(
     )
 
 
-def shared_columns(dataset: Dataset, seed: int, root: Path) -> Row:
-    """The columns that all rows of a run share; `root` is the repository's."""
+def shared_columns(dataset: Dataset, seed: int, root: Path | None) -> Row:
+    """The columns that all rows of a run share; `root` is the repository's, if there is one."""
     return {
         "dataset": dataset.name,
         "seed": seed,
         "run_id": uuid.uuid4().hex[:8],
-        "git_rev": git_revision(root),
+        "git_rev": "none" if root is None else git_revision(root),
         "machine": fingerprint()["id"],
         "timestamp": datetime.now(UTC).isoformat(timespec="seconds"),
     }
