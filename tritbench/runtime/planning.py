@@ -1,11 +1,12 @@
 """Which steps are needed, and where in one arena the buffers between them lie."""
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Any
 
 from tritbench.runtime.builder import Buffer, When
-from tritbench.runtime.steps import Elementwise, Post, Quantize, Step, View
+from tritbench.runtime.steps import Check, Elementwise, Post, Quantize, Step, View
 
 ALIGNMENT = 64
 KINDS = ("pixels", "floats")
@@ -46,7 +47,14 @@ def prune(steps: Sequence[tuple[Step, When]], buffers: Sequence[Buffer]) -> list
         for number in reads:
             needed.setdefault(number, set()).update(own)
         kept.append((step, "always" if len(own) == 2 else next(iter(own))))  # type: ignore[arg-type]
-    return kept[::-1]
+    whole = any(
+        isinstance(step, Quantize)
+        and step.x.buffer == 0
+        and math.prod(step.x.sizes) == buffers[0].count
+        for step, _ in kept
+    )
+    # What quantizes all of the input looks at all of it.
+    return [(step, when) for step, when in kept[::-1] if not (whole and isinstance(step, Check))]
 
 
 def place_buffers(

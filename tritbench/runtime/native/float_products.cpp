@@ -176,7 +176,7 @@ class Depthwise : public Step {
     }
 
     // Taps outside of a map count only where the map has no padding in it.
-    void check_data(const Reader& r) const {
+    void check_data(Reader& r) const {
         const Sliding& s = window_;
         require((scale_ < 0) == (zero_ < 0), "a scale without a zero point");
         require(!bytes_ || (s.padding_y == 0 && s.padding_x == 0), "padding of bytes");

@@ -116,7 +116,7 @@ class Product : public Step {
                 "class " + std::to_string(row + column) + " of " + std::to_string(classes));
     }
 
-    void check_data(const Reader& r) const {
+    void check_data(Reader& r) const {
         const Type type = exact_ ? Type::float32 : Type::uint8;
         // A dword's other three elements meet trits of zero.
         r.require_readable(data_, windows_.last() + reach_ + 1, type,

@@ -119,6 +119,9 @@ std::unique_ptr<Program> load(const uint8_t* data, int64_t size, const std::stri
     require(start + count <= size / 8, "fewer words than the head says");
     read_buffers(*program, words + HEAD, buffers, size);
     read_steps(*program, words + start, words + start + count, steps);
+    std::vector<size_t>& addressed = program->addressed;
+    std::sort(addressed.begin(), addressed.end());
+    addressed.erase(std::unique(addressed.begin(), addressed.end()), addressed.end());
     return program;
 }
 
@@ -147,7 +150,7 @@ void run(const Program& program, const void* input, Type type, int64_t images, f
     const When other = type == Type::uint8 ? When::floats : When::pixels;
     for (int64_t first = 0; first < images; first += together) {
         const int64_t count = std::min(together, images - first);
-        for (size_t i = 0; i < program.buffers.size(); ++i) {
+        for (const size_t i : program.addressed) {
             const Buffer& buffer = program.buffers[i];
             switch (buffer.place) {
                 case Place::arena:

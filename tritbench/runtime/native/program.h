@@ -80,6 +80,7 @@ struct Program {
     int64_t scratch = 0;   // bytes of a thread
     Shape input, output;
     std::vector<Buffer> buffers;
+    std::vector<size_t> addressed;  // buffers that steps ask for while they run
     std::vector<std::unique_ptr<Step>> steps;
     const Kernels* kernels = nullptr;
 

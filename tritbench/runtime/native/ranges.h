@@ -12,7 +12,7 @@ namespace tritbench {
 
 constexpr int64_t RANGE_ROWS = 16;  // of a product that share a pair
 
-inline void check_ranges(const Reader& r, int64_t buffer, int64_t count) {
+inline void check_ranges(Reader& r, int64_t buffer, int64_t count) {
     require(buffer < static_cast<int64_t>(r.program().buffers.size()), "ranges are in no buffer");
     r.require_writable(buffer, multiplied(count, 2), Type::float32);
 }

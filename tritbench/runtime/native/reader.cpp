@@ -16,7 +16,8 @@ int64_t Reader::buffer() {
     return integer(0, static_cast<int64_t>(program_.buffers.size()) - 1, "a buffer");
 }
 
-void Reader::require_readable(int64_t number, int64_t count, Type type, int64_t behind) const {
+void Reader::require_readable(int64_t number, int64_t count, Type type, int64_t behind) {
+    program_.addressed.push_back(as_size(number));
     const Buffer& buffer = program_.buffers[as_size(number)];
     int64_t bytes = buffer.bytes;
     if (buffer.place == Place::input) {
@@ -39,7 +40,8 @@ int64_t Reader::readable(int64_t count, Type type, int64_t behind) {
     return number;
 }
 
-void Reader::require_writable(int64_t number, int64_t count, Type type) const {
+void Reader::require_writable(int64_t number, int64_t count, Type type) {
+    program_.addressed.push_back(as_size(number));
     const Buffer& buffer = program_.buffers[as_size(number)];
     require(buffer.place == Place::arena || buffer.place == Place::output,
             "a buffer that is written is an input or a constant");

@@ -23,7 +23,7 @@ inline void require(bool holds, const std::string& what) {
 
 class Reader {
   public:
-    Reader(const Program& program, const int64_t* at, const int64_t* end, When when)
+    Reader(Program& program, const int64_t* at, const int64_t* end, When when)
         : program_(program), at_(at), end_(end), when_(when) {}
 
     int64_t word() {
@@ -48,8 +48,8 @@ class Reader {
     int64_t readable(int64_t count, Type type, int64_t behind = 0);
     int64_t writable(int64_t count, Type type);
     // The same of a buffer whose number is known.
-    void require_readable(int64_t buffer, int64_t count, Type type, int64_t behind = 0) const;
-    void require_writable(int64_t buffer, int64_t count, Type type) const;
+    void require_readable(int64_t buffer, int64_t count, Type type, int64_t behind = 0);
+    void require_writable(int64_t buffer, int64_t count, Type type);
     // A buffer that may be missing: -1.
     int64_t optional(int64_t count, Type type);
     int64_t buffer();
@@ -75,7 +75,7 @@ class Reader {
     View read_view(int64_t buffer, int rank, const char* what);
     int64_t reach(const View& view) const;
 
-    const Program& program_;
+    Program& program_;
     const int64_t* at_;
     const int64_t* end_;
     When when_;
