@@ -1,4 +1,4 @@
-"""Time the native engine beside what else runs the networks and write benchmarks/kernels.csv.
+"""Time the native engine beside what else runs the networks: benchmarks/{kernels,networks}.csv.
 
     python scripts/kernels.py [--min-run-time SECONDS] [--output FILE] [CASE …]
 
@@ -9,14 +9,16 @@ OpenVINO and ggml are where `pip install -e '.[peers]'` put them.
 import argparse
 import csv
 import io
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
 from tritbench import train
 from tritbench.errors import reported
 from tritbench.files import write_atomic
-from tritbench.measure.kernels import COLUMNS, NAMES, cases, measure
+from tritbench.measure.kernels import COLUMNS, NAMES, Case, cases, measure
 from tritbench.measure.machine import fingerprint
+from tritbench.measure.networks import NETWORKS, network_cases
 from tritbench.measure.rows import Row
 
 
@@ -27,20 +29,33 @@ def main() -> None:
     )
     parser.add_argument("--min-run-time", type=float, default=0.5, help="seconds for each engine")
     parser.add_argument("--output", type=Path, default=Path("benchmarks/kernels.csv"))
-    parser.add_argument("cases", nargs="*", metavar="CASE", help=f"of {', '.join(NAMES)}")
+    parser.add_argument("--networks", type=Path, default=Path("benchmarks/networks.csv"))
+    known = ", ".join((*NAMES, *NETWORKS))
+    parser.add_argument("cases", nargs="*", metavar="CASE", help=f"of {known}")
     flags = parser.parse_args()
-    unknown = sorted(set(flags.cases) - set(NAMES))
+    unknown = sorted(set(flags.cases) - {*NAMES, *NETWORKS})
     if unknown:
-        parser.error(f"{unknown[0]!r}: expected one of {', '.join(NAMES)}")
+        parser.error(f"{unknown[0]!r}: expected one of {known}")
     train.use_device("cpu", 1)
+    for output, names, make in (
+        (flags.output, NAMES, cases),
+        (flags.networks, tuple(NETWORKS), network_cases),
+    ):
+        chosen = [name for name in names if name in flags.cases or not flags.cases]
+        if chosen:
+            write(output, make(chosen), flags.min_run_time)
+
+
+def write(output: Path, measured_cases: Iterable[Case], min_run_time: float) -> None:
+    """Measure cases into a CSV file."""
     about: Row = {
         "machine": fingerprint()["id"],
         "timestamp": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     rows: list[Row] = []
     reasons: dict[str, list[str]] = {}  # by reason and peer, the cases
-    for case in cases(flags.cases or NAMES):
-        measured, absent = measure(case, flags.min_run_time, min_runs=20)
+    for case in measured_cases:
+        measured, absent = measure(case, min_run_time, min_runs=20)
         for name, why in absent.items():
             reasons.setdefault(f"{name}: {why}", []).append(case.name)
         for row in measured:
@@ -56,8 +71,8 @@ def main() -> None:
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
     writer.writerows({key: _rounded(value) for key, value in row.items()} for row in rows)
-    write_atomic(flags.output, text.getvalue())
-    print(f"{flags.output}: {len(rows)} rows")
+    write_atomic(output, text.getvalue())
+    print(f"{output}: {len(rows)} rows")
 
 
 def _rounded(value: object) -> object:

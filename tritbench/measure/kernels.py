@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from tritbench import runtime
 from tritbench.errors import TritbenchError
-from tritbench.graph import capture
+from tritbench.graph import OPS, capture
 from tritbench.measure.latency import interleaved
 from tritbench.measure.peers import Call, FloatNetwork, kernel_peers
 from tritbench.measure.rows import Row
@@ -18,7 +18,8 @@ from tritbench.models import InputSpec, build
 from tritbench.packing import Network, Normalization
 from tritbench.packing.graph_file import pack_graph, packed_arrays
 from tritbench.params import QuantizeParams
-from tritbench.quantize.ternary import ternarize
+from tritbench.quantize.kept import IntegerWeight, integer_scale, to_integers
+from tritbench.quantize.ternary import QuantizedWeight, ternarize
 
 THRESHOLD = 0.75
 SETTINGS = QuantizeParams(
@@ -34,7 +35,8 @@ MODELS: dict[str, dict[str, object]] = {
 LAYERS = ((512, 784), (1024, 1024), (2560, 2560), (6912, 2560), (2560, 6912), (4096, 4096))
 NAMES = (*MODELS, *(f"{outputs}×{inputs}" for outputs, inputs in LAYERS))
 BATCH_SIZES = (1, 128)
-THREADED = ("cnn", "4096×4096")  # large enough at batch 128 for a second thread
+# Names and batches that are large enough for a second thread.
+THREADED = (("cnn", 128), ("4096×4096", 128), ("resnet18", 1))
 COLUMNS = (
     "case",
     "batch_size",
@@ -95,7 +97,7 @@ def measure(case: Case, min_run_time: float, min_runs: int) -> tuple[list[Row], 
         raise TritbenchError("the native engine was not built: there are no kernels to measure")
     engines: dict[str, Call] = {"native": runtime.from_packed(case.network, 1, "auto", "int8")}
     batch = len(case.x)
-    if case.name in THREADED and batch > 1:
+    if (case.name, batch) in THREADED:
         engines["native, 2 threads"] = runtime.from_packed(case.network, 2, "auto", "int8")
     peers, absent = kernel_peers(case.model, case.network, case.normalized)
     engines |= peers
@@ -126,32 +128,41 @@ def limit_seconds(network: Network, batch: int) -> tuple[float, str]:
     many bytes can be read again and again.
     """
     from tritbench.runtime import engine
-    from tritbench.runtime.program import lowered
-    from tritbench.runtime.steps import Product
 
-    known = lowered(network)
-    kind = "pixels" if "uint8" in known.dtypes else "floats"
-    steps = [s for s, when in known.steps if isinstance(s, Product) and when in ("always", kind)]
-    size = sum(step.codes.nbytes for step in steps)
+    graph, weights = network.packed.graph, network.packed.weights
+    shapes = graph.shapes()
+    nodes = [node for node in graph.nodes if len(node.inputs) > 1 and node.inputs[1] in weights]
+    sizes = [math.prod(weights[str(node.inputs[1])].shape) / 4 for node in nodes]
     isa = runtime.available_isas()[0]
-    bytes_rate, product_rate = engine.machine_limits(isa, max(size, 1024))
-    counts = [math.prod(weight.shape) for weight in network.packed.weights.values()]
+    bytes_rate, product_rate = engine.machine_limits(isa, max(int(sum(sizes)), 1024))
     products = [
-        float(batch) * step.windows.height * step.windows.width * count / product_rate
-        for step, count in zip(steps, counts, strict=True)
+        batch
+        * OPS[node.op].products(
+            [None if name is None else shapes[name] for name in node.inputs],
+            node.attributes,
+            node.shape,
+        )
+        / product_rate
+        for node in nodes
     ]
-    read = [step.codes.nbytes / bytes_rate for step in steps]
+    read = [size / bytes_rate for size in sizes]
     bound = "products" if sum(products) > sum(read) else "bytes"
     return float(np.maximum(products, read).sum()), bound
 
 
+def _eight_bits(weight: Tensor) -> IntegerWeight:
+    scale = integer_scale(weight)
+    return IntegerWeight(to_integers(weight, scale), scale)
+
+
 def float_and_ternary(module: nn.Module, spec: InputSpec) -> tuple[FloatNetwork, Network]:
-    """A module as it is, and with its weights made ternary by the plain threshold."""
-    graph = capture(module, torch.zeros(2, *spec.shape))
-    weights = {
-        name: ternarize(torch.from_numpy(graph.parameters[name]), SETTINGS, THRESHOLD)
-        for name in graph.weights()
-    }
+    """A module as it is, and ternary by the plain threshold; depthwise weights have 8 bits."""
+    graph = capture(module.eval(), torch.zeros(2, *spec.shape))
+    weights: dict[str, QuantizedWeight] = {}
+    for name, node in graph.weights().items():
+        weight = torch.from_numpy(graph.parameters[name])
+        depthwise = node.attributes.get("groups", 1) > 1 and weight.shape[1] == 1
+        weights[name] = _eight_bits(weight) if depthwise else ternarize(weight, SETTINGS, THRESHOLD)
     packed = pack_graph(graph, packed_arrays(weights))
     classes = [str(index) for index in range(graph.shapes()[graph.output][-1])]
     normalization = Normalization(spec.mean, spec.std)
