@@ -46,6 +46,7 @@ def wheel(tmp_path_factory):
     source = tmp_path_factory.mktemp("source")
     ignored = shutil.ignore_patterns("__pycache__", "_engine*.so")
     shutil.copytree(ROOT / "tritbench", source / "tritbench", ignore=ignored)
+    shutil.copytree(ROOT / "include", source / "include")
     for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE", "params.yaml"):
         shutil.copy(ROOT / name, source)
     tag = f"{sysconfig.get_platform()}-{sys.implementation.cache_tag}"
