@@ -27,7 +27,7 @@ def test_dvc_and_tritbench_read_the_same(snippet, tmp_path):
 
 def test_a_network_of_ones_own_and_mirrors_survive_a_change_by_dvc(tmp_path):
     """DVC rewrites the whole file at `-S`, and drops quotation marks that it holds for needless."""
-    (documented,) = (snippet for snippet in SNIPPETS if "factory: my_networks:make" in snippet)
+    (documented,) = (text for text in SNIPPETS if "factory: torchvision.models:resnet18" in text)
     yaml = YAML()
     params = yaml.load((ROOT / "params.yaml").read_text())
     params["model"] |= yaml.load(documented)["model"]
@@ -43,9 +43,10 @@ def test_a_network_of_ones_own_and_mirrors_survive_a_change_by_dvc(tmp_path):
         run(tmp_path, *command.split())
     dvc(tmp_path, "init", "-q")
     commit(tmp_path)
-    for change in ("data.mirrors=['https://a.b/','http://c']", "model.mine.width=32"):
+    for change in ("data.mirrors=['https://a.b/','http://c']", "model.mine.train.epochs=7"):
         dvc(tmp_path, "exp", "run", "-S", change)
     found = read_yaml(tmp_path / "params.yaml")
     assert found["data"]["mirrors"] == ["https://a.b/", "http://c"]
-    assert found["model"]["mine"] == {"factory": "my_networks:make", "width": 32}
-    assert "width" in dvc(tmp_path, "params", "diff")
+    mine = parse_yaml(documented, "docs")["model"]["mine"]
+    assert found["model"]["mine"] == mine | {"train": mine["train"] | {"epochs": 7}}
+    assert "epochs" in dvc(tmp_path, "params", "diff")

@@ -11,10 +11,12 @@ from own_network import write_network_and_pictures
 from PIL import Image
 
 import tritbench
+from tritbench import data
 from tritbench.commands import attempt as command
 from tritbench.errors import TritbenchError
-from tritbench.params import load_params
+from tritbench.params import load_params, parse_params
 from tritbench.pipeline.attempt import Attempt, attempt, parameters
+from tritbench.pipeline.fp32 import train_fp32
 
 ROOT = Path(__file__).parents[1]
 MEAN = STD = (0.5, 0.5, 0.5)
@@ -70,11 +72,29 @@ def test_the_normalization_is_found_where_nobody_says_it(inside: Path) -> None:
     assert found.normalization.startswith("to -1..1, the best of 4")
 
 
+def test_the_pipeline_takes_weights_with_the_normalization_that_they_have(inside: Path) -> None:
+    params = parameters(asked(inside, mean=MEAN, std=STD))
+    assert params.model["make"]["normalize"] == {"mean": [0.5] * 3, "std": [0.5] * 3}
+    dataset = data.load(data.fetch(params.data, 0, into=inside), params.data.validation, 0)
+    checkpoint, (imported,) = train_fp32(params, "make", dataset, "make")
+    assert (checkpoint.input.mean, checkpoint.input.std) == (MEAN, STD)
+    assert imported.val_accuracy > 0.9
+
+
+@pytest.mark.parametrize(
+    "given",
+    [None, [0.5], {"mean": [0.5]}, {"mean": [0.5], "std": [0.0]}, {"mean": "x", "std": [1]}],
+)
+def test_a_normalization_that_is_none_is_named(given: object) -> None:
+    content = load_params(ROOT / "params.yaml").model_dump()
+    content["model"]["mlp"]["normalize"] = given
+    with pytest.raises(TritbenchError, match=r"model\.mlp\.normalize.*expected \{mean: "):
+        parse_params(content)
+
+
 def test_images_are_decoded_once_and_again_where_they_changed(
     inside: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tritbench import data
-
     def fetch(*_: object, **__: object) -> None:
         raise TritbenchError("decoded anew")
 

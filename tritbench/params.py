@@ -333,18 +333,29 @@ def _model_problems(name: str, settings: Mapping[str, Any]) -> Iterator[InitErro
     if not isinstance(settings.get("weights", ""), str):
         what = "a file .safetensors, .pt or .pth"
         yield _problem(f"model.{name}.weights", what, settings["weights"])
+    if "normalize" in settings and not _is_normalization(settings["normalize"]):
+        what = "{mean: […], std: […]}, numbers of each channel, std above 0"
+        yield _problem(f"model.{name}.normalize", what, settings["normalize"])
     if "factory" in settings or name not in BUILT_IN_MODELS:
         if not isinstance(factory, str) or not _FACTORY.fullmatch(factory):
             what = f"'package.module:name' (built in: {', '.join(BUILT_IN_MODELS)})"
             yield _problem(f"model.{name}.factory", what, factory)
         return
     for setting, value in settings.items():  # widths and depths
-        if setting in SECTIONS:
+        if setting in (*SECTIONS, "normalize"):
             continue
         for index, number in enumerate(value if isinstance(value, list) else [value]):
             if isinstance(number, int | float) and not number > 0:
                 at = f".{index}" if isinstance(value, list) else ""
                 yield _problem(f"model.{name}.{setting}{at}", "more than 0", number)
+
+
+def _is_normalization(value: object) -> bool:
+    if not isinstance(value, dict) or value.keys() != {"mean", "std"}:
+        return False
+    lists = [part for part in value.values() if isinstance(part, list) and part]
+    numbers = all(isinstance(n, int | float) for part in lists for n in part)
+    return len(lists) == 2 and numbers and all(n > 0 for n in value["std"])
 
 
 def expected_backend(backend: str, methods: Mapping[str, str]) -> str | None:

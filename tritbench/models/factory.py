@@ -25,7 +25,7 @@ NAMES = {
     "$size": ("image_size", "img_size", "input_size"),
     "$shape": ("shape", "input_shape"),
 }
-NOT_ARGUMENTS = ("factory", "weights", *SECTIONS)
+NOT_ARGUMENTS = ("factory", "weights", "normalize", *SECTIONS)
 
 
 def build(

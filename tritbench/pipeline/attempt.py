@@ -16,6 +16,7 @@ from tritbench.files import read_yaml, write_atomic
 from tritbench.graph import OPS, Graph, run
 from tritbench.inputs import dataset_hashes
 from tritbench.measure.benchmark import Result
+from tritbench.measure.networks import IMAGENET
 from tritbench.measure.rows import rows_csv
 from tritbench.models import Checkpoint, InputSpec, save_checkpoint
 from tritbench.params import Params, parse_params
@@ -32,7 +33,7 @@ from tritbench.shapes import Shape
 DEFAULTS = ("params.yaml", "../params.yaml")
 # What weights of others are usually trained with, beside the mean and deviation of their images.
 USUAL = {
-    "ImageNet's": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "ImageNet's": IMAGENET,
     "to -1..1": ((0.5,), (0.5,)),
     "to 0..1": ((0.0,), (1.0,)),
 }
@@ -134,6 +135,9 @@ def parameters(asked: Attempt) -> Params:
     settings = {"factory": asked.network} if module else content["model"].get(name, {})
     if asked.weights is not None:
         settings = settings | {"weights": str(asked.weights)}
+    if asked.mean is not None and asked.std is not None:
+        given = {"mean": list(asked.mean), "std": list(asked.std)}
+        settings = settings | {"normalize": given}
     content |= {"models": [name], "model": {name: settings}}
     folder = Path(asked.data).absolute()
     dataset = f"path:{folder}" if os.path.isdir(asked.data) else asked.data

@@ -1,6 +1,7 @@
 """The FP32 network: trained here, or with weights that others trained."""
 
 from pathlib import Path
+from typing import Any
 
 from tritbench import models, train
 from tritbench.data import Dataset
@@ -24,8 +25,9 @@ def train_fp32(
     """
     own = params.of(name)
     device = train.use_device(own.train.device, own.train.threads)
-    spec = InputSpec(dataset.image_shape, dataset.mean, dataset.std)
     settings = own.model[name]
+    given: Any = settings.get("normalize", {"mean": dataset.mean, "std": dataset.std})
+    spec = InputSpec(dataset.image_shape, tuple(given["mean"]), tuple(given["std"]))
     network = models.build(name, settings, spec.shape, len(dataset.classes), own.seed)
     recipe = train.recipe(own, device)
     if isinstance(weights := settings.get("weights"), str):
