@@ -173,6 +173,10 @@ class Depthwise : public Step {
         scales_ = r.constant<float>(bytes_ ? lanes : 0, "scales");
         sums_ = r.constant<int32_t>(bytes_ ? lanes : 0, "sums");
         bias_ = r.constant<float>(lanes, "bias");
+        const int64_t taps = multiplied(window_.kernel_y, window_.kernel_x);
+        require(!bytes_ || taps < 1 << 15, "a kernel that is too large");
+        for (int64_t i = 0; bytes_ && i < lanes; ++i)
+            require(sums_[i] >= -128 * taps && sums_[i] <= 128 * taps, "a sum that cannot be");
     }
 
     // Taps outside of a map count only where the map has no padding in it.
@@ -207,10 +211,11 @@ class Depthwise : public Step {
         if (bytes_) {
             const DepthwiseBytes weights{panels(), byte_weights_, scales_, sums_,
                                          bias_,    low_,          high_};
-            kernels.depthwise_bytes(
-                weights, window_, run.at<uint8_t>(data_, image) + base_ + map * map_size_,
-                run.at<float>(scale_, image)[map], run.at<int32_t>(zero_, image)[map], line,
-                line + count, origin, stride);
+            kernels.depthwise_bytes(weights, window_,
+                                    run.at<uint8_t>(data_, image) + base_ + map * map_size_,
+                                    run.at<float>(scale_, image)[map],
+                                    std::clamp(run.at<int32_t>(zero_, image)[map], 0, 255), line,
+                                    line + count, origin, stride);
         } else {
             const DepthwiseFloats weights{panels(), float_weights_, bias_, low_, high_};
             kernels.depthwise_floats(weights, window_,

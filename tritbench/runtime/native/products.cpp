@@ -83,14 +83,22 @@ class Product : public Step {
         group_blocks_ = r.constant<int32_t>(scale_groups_, "group_blocks");
         int32_t before = 0;
         for (int64_t g = 0; g < scale_groups_; ++g) {
-            require(group_blocks_[g] > before, "an empty group");
+            // 64 × trit × 255, or weight × 255, summed over a group, must fit 32 bits.
+            const int64_t most = bytes_ ? int64_t{1} << 16 : int64_t{1} << 17;
+            require(group_blocks_[g] > before && group_blocks_[g] <= blocks_ &&
+                        int64_t{group_blocks_[g] - before} * DWORDS * DWORD_INPUTS <= most,
+                    "a group that is empty or too long");
             before = group_blocks_[g];
         }
         require(before == blocks_, "groups end before blocks");
         const int64_t count = multiplied(multiplied(groups, scale_groups_), lanes());
         scales_ = r.constant<float>(count, "scales");
         sums_ = r.constant<int32_t>(count, "sums");
-        for (int64_t i = 0; i < count; ++i) require(scales_[i] >= 0, "a negative scale");
+        const int64_t largest = bytes_ ? int64_t{128} << 16 : int64_t{1} << 17;
+        for (int64_t i = 0; i < count; ++i) {
+            require(scales_[i] >= 0, "a negative scale");
+            require(sums_[i] >= -largest && sums_[i] <= largest, "a sum that cannot be");
+        }
         for (int64_t i = 0; i < blocks_ * DWORDS; ++i) {
             require(offsets_[i] >= 0, "an offset below 0");
             reach_ = std::max<int64_t>(reach_, offsets_[i]);
@@ -227,7 +235,7 @@ class Product : public Step {
                 const int64_t row = y * step_y_ + k / 2, column = x * step_x_ + k % 2;
                 *rows++ = {data + windows_.base + map * windows_.map_size + row * windows_.line +
                                column * windows_.pixel,
-                           scales ? scales[map] : 1.0F, zeros ? zeros[map] : 0,
+                           scales ? scales[map] : 1.0F, zeros ? std::clamp(zeros[map], 0, 255) : 0,
                            bias_ + (row_class_[row] + column_class_[column]) * bias_size};
             }
             if (images) {
