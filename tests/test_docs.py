@@ -15,6 +15,7 @@ import pytest
 import torch
 from clones import ROOT, make_clone, reruns, run, up_to_date_stand_ins
 from PIL import Image
+from ruamel.yaml import YAML
 from tiny import write_tiny_dataset
 from torch import nn
 
@@ -213,9 +214,10 @@ def test_what_contributing_shows_works(clone):
         apply(block, clone)
     known = "import tritbench.graph.ops as o; o.OPS['sin']"
     run(clone, sys.executable, "-c", known, PYTHONPATH=str(clone))
-    text = (clone / "params.yaml").read_text()
-    text = re.sub(r"\bmlp\b", "narrow", text).replace("hidden: [16]", "units: 4")
-    (clone / "params.yaml").write_text(text)
+    params = YAML().load((clone / "params.yaml").read_text())
+    params["models"], params["model"]["narrow"] = ["narrow"], {"units": 4}
+    with (clone / "params.yaml").open("w") as file:
+        YAML().dump(params, file)
     changes = ["-S", "ptq.method=half", "-S", "packing.codec=four"]
     inspect = ["tritbench", "inspect", "models/narrow/ptq.trit"]
     run(clone, "dvc", "exp", "run", "quantize_ptq@narrow", *changes, PYTHONPATH=str(clone))

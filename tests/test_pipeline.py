@@ -173,9 +173,11 @@ def test_changed_images_of_a_users_folder_are_brought_in_again(stand_ins, tmp_pa
 def test_a_changed_module_of_a_users_network_trains_that_network_again(stand_ins):
     (stand_ins / "my_networks.py").write_text("from blocks import block\n")
     (stand_ins / "blocks.py").write_text("block = 1\n")
-    params = (stand_ins / "params.yaml").read_text()
-    params = params.replace("hidden: [16]", "factory: 'my_networks:make'")
-    (stand_ins / "params.yaml").write_text(re.sub(r"\bmlp\b", "mine", params))
+    params = YAML().load((stand_ins / "params.yaml").read_text())
+    params["models"] = ["linear", "mine"]
+    params["model"]["mine"] = {"factory": "my_networks:make"}
+    with (stand_ins / "params.yaml").open("w") as file:
+        YAML().dump(params, file)
     dvc(stand_ins, "repro")
     (stand_ins / "blocks.py").write_text("block = 2\n")
     assert stages_run(dvc(stand_ins, "repro")) == {"train_fp32@mine", "train_qat@mine"}
