@@ -114,6 +114,8 @@ COMMANDS: dict[str, str | Elsewhere] = {
     "tritbench sweep sweeps/thresholds.yaml --time": Elsewhere("tests/test_sweep.py"),
     "tritbench sweep sweeps/thresholds.yaml --optimize 40": Elsewhere("tests/test_sweep.py"),
     "git push && dvc push": Elsewhere("tests/test_sweep_ray.py"),
+    # docs/zoo.md; `dvc repro zoo/dvc.yaml` is above
+    "dvc repro download": AS_IT_IS,
     # docs/your-network.md
     "pip install 'tritbench[data,pipeline]'": PREPARED,
     "tritbench try torchvision.models:resnet18 --weights flowers.pth --data flowers/ "
