@@ -214,7 +214,7 @@ def test_attention(isa, queries, keys, size, value_size, masked, causal, seed):
         *(pointer(mask), keys, causal, 0.3),
     )
     lanes, value_lanes = -(-keys // 16) * 16, -(-value_size // 16) * 16
-    room = np.zeros(lanes * size + keys * value_lanes + 8 * (lanes + value_lanes), f32)
+    room = np.zeros(lanes * size + keys * value_lanes + 24 * (lanes + value_lanes), f32)
     found = np.zeros((queries, value_size), f32)
     middle = queries // 2
     call(isa, "attention", head, 0, middle, room, found, value_size)

@@ -65,7 +65,7 @@ struct Attention {
     float scale;
 };
 
-constexpr int64_t ATTENTION_ROWS = 8;  // queries whose scores are held at once
+constexpr int64_t ATTENTION_ROWS = 24;  // queries whose scores are held at once
 constexpr int64_t round_up(int64_t count, int64_t to) { return (count + to - 1) / to * to; }
 
 // Floats of `room` that `attention` takes: keys and values in panels, scores of some queries.

@@ -8,12 +8,14 @@ namespace tritbench {
 namespace {
 
 // Rows of a tile: their product with its panels in accumulators fills the registers.
-constexpr int FLOAT_ROWS = WIDTH == 16 ? 4 : WIDTH == 8 ? 6 : 4;
-constexpr int FLOAT_PANELS = WIDTH == 16 ? 4 : 1;
+constexpr int FLOAT_ROWS = WIDTH == 16 ? 12 : WIDTH == 8 ? 6 : 4;
+constexpr int FLOAT_PANELS = 1;
 
+// Apart from what calls it, whose pointers would take its registers.
 template <int R, int P>
-inline void matmul_tile(const FloatPanels& w, int64_t panel_size, int64_t panel, const float* data,
-                        int64_t step, float* out, int64_t stride) {
+__attribute__((noinline)) void matmul_tile(const FloatPanels& w, int64_t panel_size, int64_t panel,
+                                           const float* data, int64_t step, float* out,
+                                           int64_t stride) {
     constexpr int N = P * PARTS;
     Floats sums[R][N] = {};
     const float* weights = w.weights + panel * panel_size;
@@ -67,29 +69,36 @@ inline void float_matmul(const FloatPanels& w, const float* data, int64_t step, 
 
 inline void pack_panels(const float* from, int64_t inputs, int64_t outputs, int64_t input_stride,
                         int64_t output_stride, float* to) {
-    for (int64_t o = 0; o < outputs; o += LANES) {
-        const int64_t some = outputs - o < LANES ? outputs - o : LANES;
-        for (int64_t i = 0; i < inputs; ++i, to += LANES) {
-            const float* at = from + i * input_stride + o * output_stride;
-            for (int64_t l = 0; l < LANES; ++l) to[l] = l < some ? at[l * output_stride] : 0;
+    for (int64_t o = 0; o < outputs; o += LANES, to += inputs * LANES) {
+        const float* at = from + o * output_stride;
+        if (output_stride == 1) {
+            for (int64_t i = 0; i < inputs; ++i)
+                for (int part = 0; part < LANES; part += WIDTH)
+                    write(to + i * LANES + part,
+                          read_some(at + i * input_stride + part, outputs - o - part));
+            continue;
         }
+        for (int64_t l = 0; l < LANES; ++l)
+            for (int64_t i = 0; i < inputs; ++i)
+                to[i * LANES + l] = o + l < outputs ? at[l * output_stride + i * input_stride] : 0;
     }
 }
 
 // Scores to their exponentials; returns what makes their sum 1, or 0 where no key is seen.
 inline float weigh(float* scores, int64_t keys, int64_t seen, const float* mask, float scale) {
-    each_vector(keys, [&](int64_t i, auto left) {
-        Floats s = read_some(scores + i, left) * scale;
-        if (mask) s += read_some(mask + i, left);
-        write_some(scores + i, left, s);
-    });
-    for (int64_t i = seen; i < keys; ++i) scores[i] = -__builtin_inff();
-    const float most = greatest(scores, keys);
-    if (most == -__builtin_inff()) {
-        for (int64_t i = 0; i < keys; ++i) scores[i] = 0;
-        return 0;
+    if (mask || scale <= 0) {
+        map_values(scores, keys, scores, [&](Floats v) { return v * scale; });
+        scale = 1;
     }
-    return 1 / exponentials(scores, keys, most, scores);
+    if (mask) {
+        const Rows own{scores, 0, 1}, other{mask, 0, 1};
+        binary(Binary::add, own, other, 1, keys, scores, 0);
+    }
+    for (int64_t i = seen; i < keys; ++i) scores[i] = -__builtin_inff();
+    const float most = greatest(scores, keys) * scale;  // the same as of scaled scores
+    if (most > -__builtin_inff()) return 1 / exponentials(scores, keys, scale, most, scores);
+    for (int64_t i = 0; i < keys; ++i) scores[i] = scores[i] == scores[i] ? 0 : scores[i];
+    return scores[0] == 0 ? 0 : 1;
 }
 
 inline void attention(const Attention& a, int64_t q0, int64_t q1, float* room, float* out,

@@ -35,25 +35,25 @@ inline void layer_norm(const float* from, int64_t rows, int64_t count, int64_t f
     }
 }
 
+// NaN is passed over: it will be found in the sum.
 inline float greatest(const float* values, int64_t count) {
     Floats most[PARTS];
     for (Floats& part : most) part = all(-__builtin_inff());
     each_lane(count, [&](int64_t i, int p, auto left) {
         const Floats v = read_some(values + i, left, -__builtin_inff());
-        most[p] = (v > most[p]) | (v != v) ? v : most[p];
+        most[p] = greater(v, most[p]);
     });
     float result = -__builtin_inff();
     for (const Floats& part : most)
-        for (int l = 0; l < WIDTH; ++l)
-            result = part[l] > result || part[l] != part[l] ? part[l] : result;
+        for (int l = 0; l < WIDTH; ++l) result = part[l] > result ? part[l] : result;
     return result;
 }
 
-// exp(value - most), and their sum in 16 lanes.
-inline float exponentials(const float* from, int64_t count, float most, float* to) {
+// exp(scale × value - most), and their sum in 16 lanes.
+inline float exponentials(const float* from, int64_t count, float scale, float most, float* to) {
     Floats sums[PARTS] = {};
     each_lane(count, [&](int64_t i, int p, auto left) {
-        const Floats y = exponential(read_some(from + i, left, -__builtin_inff()) - most);
+        const Floats y = exponential(read_some(from + i, left, -__builtin_inff()) * scale - most);
         write_some(to + i, left, y);
         sums[p] += y;
     });
@@ -70,7 +70,7 @@ inline void softmax(const float* from, int64_t rows, int64_t count, int64_t from
             const auto log = static_cast<float>(__builtin_log(static_cast<double>(sum)));
             map_values(from, count, to, [&](Floats v) { return v - most - log; });
         } else {
-            const float inverse = 1 / exponentials(from, count, most, to);
+            const float inverse = 1 / exponentials(from, count, 1, most, to);
             map_values(to, count, to, [&](Floats v) { return v * inverse; });
         }
     }
