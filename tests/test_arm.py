@@ -10,7 +10,7 @@ NATIVE = Path("tritbench/runtime/native")
 COMPILER, EMULATOR = "aarch64-linux-gnu-g++", "qemu-aarch64"
 SOURCES = [Path("tests/native/agree.cpp")] + [
     NATIVE / f"{name}.cpp"
-    for name in ("network", "generic", "avx2", "avxvnni", "avx512vnni", "neon")
+    for name in ("kernels", "generic", "avx2", "avxvnni", "avx512vnni", "neon")
 ]
 
 

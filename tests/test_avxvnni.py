@@ -10,7 +10,7 @@ from tritbench import runtime
 
 NATIVE = Path("tritbench/runtime/native")
 SOURCES = [Path("tests/native") / f"{name}.cpp" for name in ("agree", "avxvnni_evex")] + [
-    NATIVE / f"{name}.cpp" for name in ("network", "generic", "avx2", "avx512vnni", "neon")
+    NATIVE / f"{name}.cpp" for name in ("kernels", "generic", "avx2", "avx512vnni", "neon")
 ]
 
 

@@ -1,15 +1,12 @@
 """A row of packed weights as sums of terms, one sum for each scale; pixels folded into them."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tritbench.packing.weights import IntegerArray, PackedArray
-
-if TYPE_CHECKING:
-    from tritbench.runtime.products import Geometry
+from tritbench.runtime.geometry import Geometry
 
 Ints = NDArray[np.int32]
 Floats = NDArray[np.float32]
@@ -118,7 +115,7 @@ def _grouped(scale: Floats, shape: tuple[int, ...], size: int, longest: int) -> 
     return np.cumsum(group, dtype=np.int32), np.ascontiguousarray(scales, np.float32)
 
 
-def taps(geometry: "Geometry", axis: int) -> tuple[Ints, NDArray[np.bool_]]:
+def taps(geometry: Geometry, axis: int) -> tuple[Ints, NDArray[np.bool_]]:
     """Which taps of a kernel lie inside the image, by class, and each output position's class.
 
     Returns:
