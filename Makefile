@@ -65,7 +65,7 @@ sanitize: $(READY)
 	@CFLAGS="$(SANITIZE)" CXXFLAGS="$(SANITIZE)" LDFLAGS="$(SANITIZE)" \
 	  python setup.py -q build --build-base build/sanitize
 	@LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libstdc++.so)" \
-	  ASAN_OPTIONS=detect_leaks=0 PYTHONPATH="$$(echo build/sanitize/lib.*)" \
+	  ASAN_OPTIONS=detect_leaks=0:quarantine_size_mb=16 PYTHONPATH="$$(echo build/sanitize/lib.*)" \
 	  pytest tests/test_engine.py tests/test_engine_memory.py tests/test_graph_engine.py \
 	  tests/test_programs.py
 
