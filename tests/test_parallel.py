@@ -90,7 +90,7 @@ def set_params(folder, origin, dataset=None, epochs=1, **train):
     if dataset is not None:
         content["data"] |= {"dataset": dataset, "validation": 50}
     content["model"]["mlp"]["hidden"] = [12]
-    content["train"] |= {"epochs": dict.fromkeys(content["models"], epochs), "batch_size": 16}
+    content["train"] |= {"epochs": epochs, "batch_size": 16}
     content["train"] |= train
     content["qat"]["epochs"] = 1
     with (folder / "params.yaml").open("w") as file:
