@@ -50,7 +50,7 @@ def ptq(model, steps, granularity="channel", keep=None):
         keep=keep or {},
     )
     method = PtqParams(
-        method="gptq", calibration={}, bias_correction=True, batchnorm=True, reconstruct=steps
+        method="gptq", calibration=256, bias_correction=True, batchnorm=True, reconstruct=steps
     )
     return by_ptq(model, pixels(256), SPEC, settings, method)
 
