@@ -37,12 +37,14 @@ inline void each_window(const Sliding& w, int64_t y0, int64_t y1, const Visit& v
 template <class Function>
 inline Floats fold(const Sliding& w, const float* data, const Taps& lines, const Taps& columns,
                    int64_t left, Floats result, const Function& function) {
-    for (int64_t ky = lines.first; ky < lines.end; ++ky)
-        for (int64_t kx = columns.first; kx < columns.end; ++kx) {
-            const int64_t y = lines.origin + ky * w.dilation_y;
-            const int64_t x = columns.origin + kx * w.dilation_x;
-            result = function(result, read_some(data + (y * w.width + x) * w.pixel, left));
-        }
+    const int64_t line = w.dilation_y * w.width * w.pixel, column = w.dilation_x * w.pixel;
+    const float* at = data + (lines.origin * w.width + columns.origin) * w.pixel +
+                      lines.first * line + columns.first * column;
+    for (int64_t ky = lines.first; ky < lines.end; ++ky, at += line) {
+        const float* tap = at;
+        for (int64_t kx = columns.first; kx < columns.end; ++kx, tap += column)
+            result = function(result, read_some(tap, left));
+    }
     return result;
 }
 
