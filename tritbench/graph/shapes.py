@@ -55,7 +55,9 @@ def same(shapes: Sequence[Any], _: Attributes) -> Shape:
 
 def same_along_dim(shapes: Sequence[Any], attributes: Attributes) -> Shape:
     """The first input's, which has the dimension `dim`."""
-    axis(attributes["dim"], len(shapes[0]))
+    at = axis(attributes["dim"], len(shapes[0]))
+    if shapes[0][at] < 0:
+        raise TritbenchError(f"dimension {at} of {list(shapes[0])} is the batch")
     return tuple(shapes[0])
 
 
@@ -154,7 +156,8 @@ def layer_norm(shapes: Sequence[Any], a: Attributes) -> Shape:
     """[..., *normalized_shape] with parameters [*normalized_shape]."""
     x = shapes[0]
     normalized = tuple(a["normalized_shape"])
-    _require(bool(normalized) and tuple(x[-len(normalized) :]) == normalized, x, normalized)
+    fits = bool(normalized) and tuple(x[-len(normalized) :]) == normalized
+    _require(fits and not has_batch(normalized), x, normalized)
     for parameter in shapes[1:]:
         _require(parameter is None or tuple(parameter) == normalized, parameter, normalized)
     return tuple(x)
@@ -164,7 +167,8 @@ def group_norm(shapes: Sequence[Any], a: Attributes) -> Shape:
     """[n, channels, ...] in `num_groups` equal groups of channels."""
     x = shapes[0]
     groups = a["num_groups"]
-    _require(len(x) >= 2 and groups >= 1 and x[1] % groups == 0, x, f" in {groups} groups")
+    fits = len(x) >= 2 and groups >= 1 and x[1] > 0 and x[1] % groups == 0
+    _require(fits, x, f" in {groups} groups")
     return per_channel(shapes, a)
 
 
@@ -264,6 +268,7 @@ def pad(shapes: Sequence[Any], a: Attributes) -> Shape:
         if before or after:
             inside = before > -x[at] and after > -x[at]
             if a["mode"] != "constant":
+                _require(len(x) - len(amounts) // 2 in (1, 2), x, f" by {amounts}")
                 most = x[at] - 1 if a["mode"] == "reflect" else x[at]
                 inside = min(before, after) >= 0 and max(before, after) <= most
                 inside = inside or (a["mode"] == "replicate" and min(before, after) >= 0)
@@ -283,7 +288,13 @@ def attention(shapes: Sequence[Any], a: Attributes) -> Shape:
     """Queries [..., l, e], keys [..., s, e], values [..., s, v] (+ mask) → [..., l, v]."""
     query, key, value, mask = shapes
     _require(len(query) == len(key) == len(value) >= 3, query, key)
-    fits = query[-1] == key[-1] and key[:-1] == value[:-1] and query[:-3] == key[:-3]
+    fits = (
+        query[-1] == key[-1] > 0
+        and key[-2] > 0
+        and value[-1] > 0
+        and key[:-1] == value[:-1]
+        and query[:-3] == key[:-3]
+    )
     heads = query[-3] == key[-3] or (a["enable_gqa"] and query[-3] % key[-3] == 0)
     _require(fits and (heads or len(query) == 3), query, key)
     scores = (*query[:-1], key[-2])
@@ -301,7 +312,8 @@ def _slide(
         raise TritbenchError(f"kernel {list(kernel)}, stride {stride}, padding {padding}")
     result = []
     for n, k, s, p, d in zip(sizes, kernel, stride, padding, dilation, strict=True):
-        if not (n > 0 and k > 0 and s > 0 and p >= 0 and d > 0 and n + 2 * p >= d * (k - 1) + 1):
+        fits = n > 0 and k > 0 and 0 < s <= LARGEST and p >= 0 and d > 0
+        if not (fits and n + 2 * p >= d * (k - 1) + 1):
             raise TritbenchError(
                 f"kernel {list(kernel)}, stride {stride}, padding {padding} and dilation "
                 f"{list(dilation)} over {list(sizes)}"
