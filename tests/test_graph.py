@@ -299,6 +299,13 @@ def test_a_graph_that_computes_something_else_is_refused(monkeypatch, change, me
         capture(*NETWORKS["residual"])
 
 
+def test_images_of_a_batch_are_kept_apart():
+    nodes = [["permute", "x", {"dims": [1, 0]}], ["reshape", 0, {"shape": [-1, 4]}]]
+    with pytest.raises(TritbenchError, match="1 \\(reshape\\): mixes the images"):
+        from_json({"inputs": {"x": [-1, 4]}, "nodes": nodes}, {})
+    from_json({"inputs": {"x": [-1, 4]}, "nodes": [nodes[0], ["reshape", 0, {"shape": [-4]}]]}, {})
+
+
 @pytest.mark.parametrize("name", NETWORKS)
 def test_folding_changes_no_result(graphs, name):
     example = NETWORKS[name][1]

@@ -8,6 +8,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from tritbench.errors import TritbenchError
+from tritbench.graph.batch import check_batch
 from tritbench.graph.ops import OPS
 from tritbench.graph.shapes import LARGEST, Shape, count
 
@@ -198,6 +199,7 @@ def from_json(content: Any, parameters: Mapping[str, NDArray[Any]]) -> Graph:
             raise TritbenchError(f"node {len(nodes)}: the name {node.name!r:.80} stands twice")
         known[node.name] = node.shape
         nodes.append(node)
+    check_batch(known, tuple(nodes))
     used = {name for node in nodes for name in node.inputs}
     if unused := sorted(set(parameters) - used):
         raise TritbenchError(f"no node uses the parameter {unused[0]!r:.80}")

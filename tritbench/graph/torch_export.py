@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from tritbench.errors import TritbenchError
+from tritbench.graph.batch import check_batch
 from tritbench.graph.graph import Graph
 from tritbench.graph.interpret import run
 from tritbench.graph.reader import read_program, short_path
@@ -38,6 +39,7 @@ def capture(module: nn.Module, *example: Tensor) -> Graph:
         arguments = tuple(torch.cat([x[:1]] * 2).detach().cpu() for x in example)
         program = _export(module, arguments)
         graph = read_program(program)
+        check_batch(graph.shapes(), graph.nodes)
         _verify(graph, module, arguments)
     return graph
 
