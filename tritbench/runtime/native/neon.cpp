@@ -24,11 +24,12 @@ namespace tritbench {
 constexpr int WIDTH = 4;
 namespace {
 
-inline float32x4_t read_part(const float* from, int count, float rest) {
-    return float32x4_t{count > 0 ? from[0] : rest, count > 1 ? from[1] : rest,
-                       count > 2 ? from[2] : rest, rest};
+using Four = float __attribute__((vector_size(16)));
+inline Four read_part(const float* from, int count, float rest) {
+    return Four{count > 0 ? from[0] : rest, count > 1 ? from[1] : rest, count > 2 ? from[2] : rest,
+                rest};
 }
-inline void write_part(float* to, int count, float32x4_t values) {
+inline void write_part(float* to, int count, Four values) {
     for (int i = 0; i < count; ++i) to[i] = values[i];
 }
 
