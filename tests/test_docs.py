@@ -225,4 +225,4 @@ def test_what_contributing_shows_works(clone):
     run(clone, "dvc", "exp", "run", "quantize_ptq@narrow", *changes, PYTHONPATH=str(clone))
     facts = json.loads(run(clone, *inspect, "--json", PYTHONPATH=str(clone)))
     assert facts["codec"] == "four"
-    assert [layer["type"] for layer in facts["layers"]].count("linear") == 2
+    assert [each["operation"] for each in facts["operations"]].count("linear") == 2
