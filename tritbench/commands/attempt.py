@@ -40,8 +40,9 @@ def _report(asked: Attempt, found: Found) -> Iterator[str]:
     yield ""
     runs = parse_runs(rows_csv(result.rows), "tritbench try")
     yield table_text(runs, result.engine)
-    yield from _fastest(result.rows, result.peers, result.absent)
-    yield ""
+    if asked.latency:
+        yield from _fastest(result.rows, result.peers, result.absent)
+        yield ""
     yield "Ternary alone, these layers disturb the logits most (100%: as much as images do):"
     yield from aligned(_layers(found.layers, graph.products()))
     yield ""
