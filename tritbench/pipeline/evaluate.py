@@ -102,7 +102,7 @@ def shared_columns(dataset: Dataset, seed: int, root: Path | None) -> Row:
 def warn_of_classes_without_images(dataset: Dataset) -> None:
     """Say which classes the test split has no image of."""
     if bare := classes_without_images(dataset.test.labels, dataset.classes):
-        print(f"no test images of {', '.join(bare)}", file=sys.stderr)
+        print(f"evaluate: no test images of {', '.join(bare)}", file=sys.stderr)
 
 
 def _files(

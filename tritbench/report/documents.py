@@ -98,7 +98,8 @@ def over_seeds() -> str:
     """The default methods on fresh seeds: means, intervals and what they show."""
     found = seeds.summaries(seeds.read_rows(SEEDS), "confirmation")
     lines = markdown_table(*seeds.brief_table(found))
-    return "\n".join([*lines, "", seeds.explanation(found)])
+    first = "Over seeds that had no part in choosing the methods:"
+    return "\n".join([first, "", *lines, "", seeds.explanation(found)])
 
 
 def summary() -> str:
