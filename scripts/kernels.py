@@ -1,6 +1,6 @@
 """Time the native engine beside what else runs the networks: benchmarks/{kernels,networks}.csv.
 
-    python scripts/kernels.py [--min-run-time SECONDS] [--output FILE] [CASE …]
+    python scripts/kernels.py [--min-run-time SECONDS] [--min-runs N] [CASE …]
 
 One thread, one run, interleaved medians. PyTorch is always there; ONNX Runtime,
 OpenVINO and ggml are where `pip install -e '.[peers]'` put them.
@@ -28,6 +28,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--min-run-time", type=float, default=0.5, help="seconds for each engine")
+    parser.add_argument("--min-runs", type=int, default=20, help="timed blocks for each engine")
     parser.add_argument("--output", type=Path, default=Path("benchmarks/kernels.csv"))
     parser.add_argument("--networks", type=Path, default=Path("benchmarks/networks.csv"))
     known = ", ".join((*NAMES, *NETWORKS))
@@ -43,10 +44,10 @@ def main() -> None:
     ):
         chosen = [name for name in names if name in flags.cases or not flags.cases]
         if chosen:
-            write(output, make(chosen), flags.min_run_time)
+            write(output, make(chosen), flags.min_run_time, flags.min_runs)
 
 
-def write(output: Path, measured_cases: Iterable[Case], min_run_time: float) -> None:
+def write(output: Path, measured_cases: Iterable[Case], min_run_time: float, min_runs: int) -> None:
     """Measure cases into a CSV file."""
     about: Row = {
         "machine": fingerprint()["id"],
@@ -55,7 +56,7 @@ def write(output: Path, measured_cases: Iterable[Case], min_run_time: float) -> 
     rows: list[Row] = []
     reasons: dict[str, list[str]] = {}  # by reason and peer, the cases
     for case in measured_cases:
-        measured, absent = measure(case, min_run_time, min_runs=20)
+        measured, absent = measure(case, min_run_time, min_runs)
         for name, why in absent.items():
             reasons.setdefault(f"{name}: {why}", []).append(case.name)
         for row in measured:
