@@ -3,6 +3,7 @@
 import pytest
 
 from tritbench.data.sources._torchvision import torchvision_datasets
+from tritbench.runtime import NATIVE
 from zoo.coverage import cover, networks
 
 SMALLEST = [
@@ -19,6 +20,8 @@ def test_a_network_of_torchvision_becomes_a_ternary_file_that_runs(name):
     assert row["reason"] == ""
     assert float(row["interpreter_error"]) <= 1e-4
     assert float(row["reference_error"]) <= 1e-4
+    assert float(row["engine_error"]) <= 1e-4
+    assert row["engine"].startswith("tritbench native") == NATIVE
     assert 1.6 <= float(row["bits_per_weight"]) < 2.2
 
 

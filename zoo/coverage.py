@@ -26,6 +26,7 @@ from tritbench.packing import graph_trit_bytes, read_trit
 from tritbench.packing.graph_file import pack
 from tritbench.params import PtqParams, QuantizeParams
 from tritbench.quantize import quantize_graph
+from tritbench.runtime import from_packed
 from tritbench.runtime.reference import from_network
 
 OUT = Path("benchmarks/coverage.csv")
@@ -70,16 +71,17 @@ def cover(name: str, module: nn.Module, size: int) -> dict[str, Any]:
     """One row: sizes, the greatest errors relative to the greatest output, and seconds in all.
 
     `interpreter_error` is of the captured graph against the module, `reference_error` of the file,
-    read and run, against the graph with dequantized weights.
+    read and run, against the graph with dequantized weights; `engine_error` of the engine with
+    float activations against the same, and `engine` what ran it.
     """
     row: dict[str, Any] = {"network": name, "size": size}
     row |= {"parameters": sum(parameter.numel() for parameter in module.parameters())}
     start = time.perf_counter()
     images = torch.randn(IMAGES, 3, size, size, generator=torch.Generator().manual_seed(0))
-    figures = dict.fromkeys(
+    figures: dict[str, Any] = dict.fromkeys(
         (
             *("products", "operations", "kinds", "weights", "file_bytes", "bits_per_weight"),
-            *("interpreter_error", "reference_error"),
+            *("interpreter_error", "reference_error", "engine", "engine_error"),
         )
     )
     reason = ""
@@ -101,6 +103,9 @@ def cover(name: str, module: nn.Module, size: int) -> dict[str, Any]:
         figures["bits_per_weight"] = f"{8 * sum(stored) / count:.3f}"
         expected = run(quantized.graph, images)
         figures["reference_error"] = error(from_network(network)(images), expected)
+        engine = from_packed(network, 1, "auto", "exact")
+        figures["engine"] = engine.engine
+        figures["engine_error"] = error(engine(images), expected)
     except TritbenchError as problem:
         reason = str(problem)
     gc.collect()
