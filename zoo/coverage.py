@@ -8,9 +8,10 @@ import gc
 import io
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from csv import DictWriter
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
@@ -31,6 +32,7 @@ from tritbench.runtime.reference import from_network
 
 OUT = Path("benchmarks/coverage.csv")
 IMAGES = 4
+CALLS = 5  # of each that are timed
 SIZES = {"inception_v3": 299}  # the others take 224
 # What torchvision's networks want so that they give one result, and start without minutes of scipy.
 SETTINGS = {
@@ -72,7 +74,7 @@ def cover(name: str, module: nn.Module, size: int) -> dict[str, Any]:
 
     `interpreter_error` is of the captured graph against the module, `reference_error` of the file,
     read and run, against the graph with dequantized weights; `engine_error` of the engine with
-    float activations against the same, and `engine` what ran it.
+    float activations against the same, and `engine` what ran it. For the times see `timed`.
     """
     row: dict[str, Any] = {"network": name, "size": size}
     row |= {"parameters": sum(parameter.numel() for parameter in module.parameters())}
@@ -82,6 +84,7 @@ def cover(name: str, module: nn.Module, size: int) -> dict[str, Any]:
         (
             *("products", "operations", "kinds", "weights", "file_bytes", "bits_per_weight"),
             *("interpreter_error", "reference_error", "engine", "engine_error"),
+            *("eager_s", "engine_s", "speedup"),
         )
     )
     reason = ""
@@ -106,11 +109,34 @@ def cover(name: str, module: nn.Module, size: int) -> dict[str, Any]:
         engine = from_packed(network, 1, "auto", "exact")
         figures["engine"] = engine.engine
         figures["engine_error"] = error(engine(images), expected)
+        figures |= timed(module, from_packed(network, 1, "auto", "int8"), images[:1])
     except TritbenchError as problem:
         reason = str(problem)
     gc.collect()
     seconds = f"{time.perf_counter() - start:.1f}"
     return row | figures | {"seconds": seconds, "reason": reason}
+
+
+def timed(module: nn.Module, engine: Callable[[Tensor], Tensor], image: Tensor) -> dict[str, Any]:
+    """Medians of CALLS calls by turns, after one of each, on one image [1, 3, size, size] and one
+    thread: the module as PyTorch runs it, and the engine as it is deployed, with int8 activations.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    seconds = []
+    for _ in range(CALLS + 1):
+        begin = time.perf_counter()
+        module(image)
+        between = time.perf_counter()
+        engine(image)
+        seconds.append((between - begin, time.perf_counter() - between))
+    torch.set_num_threads(threads)
+    eager, ternary = (median(times) for times in zip(*seconds[1:], strict=True))
+    return {
+        "eager_s": f"{eager:.4g}",
+        "engine_s": f"{ternary:.4g}",
+        "speedup": f"{eager / ternary:.3g}",
+    }
 
 
 def error(found: Tensor, expected: Tensor) -> str:
