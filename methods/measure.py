@@ -17,13 +17,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from methods.baseline import SEEDS, checkpoint_path, load
+from methods.baseline import SEEDS, checkpoint_path, load, load_anywhere
 from tritbench import models, train
 from tritbench.data import Dataset, Images
 from tritbench.errors import TritbenchError, reported
 from tritbench.files import write_atomic
 from tritbench.graph import run
-from tritbench.params import Params, load_params
+from tritbench.params import Params
 from tritbench.pipeline.ptq import quantize_ptq
 from tritbench.pipeline.qat import train_qat
 from tritbench.quantize import TernaryWeight
@@ -210,7 +210,7 @@ def main() -> None:
     kind, *arguments = sys.argv[1:]
     if kind not in MEASUREMENTS:
         raise TritbenchError(f"{kind!r}: expected one of {', '.join(MEASUREMENTS)}")
-    params = load_params()
+    params = load_anywhere()
     train.use_device("cpu", params.train.threads)
     print(f"{kind}: {MEASUREMENTS[kind](params, *arguments)}")
 

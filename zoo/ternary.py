@@ -1,22 +1,20 @@
-"""A trained network of zoo/fp32.py made ternary: `python -m zoo.ternary ptq | qat MODEL`."""
+"""A trained network of zoo/fp32.py made ternary: `python -m zoo.ternary ptq | qat MODEL [PARAMS]`."""
 
 import sys
 
-from tritbench import data, models
+from tritbench import models
 from tritbench.errors import TritbenchError, reported
-from tritbench.params import load_params
 from tritbench.pipeline.ptq import quantize_ptq
 from tritbench.pipeline.qat import train_qat
 from tritbench.pipeline.ternary import write_ternary
-from zoo.fp32 import MODELS
+from zoo.fp32 import MODELS, PARAMS, load
 
 
-def main(mode: str, name: str) -> None:
+def main(mode: str, name: str, file: str = PARAMS) -> None:
     """Write zoo/models/NAME/MODE.trit."""
     if mode not in ("ptq", "qat"):
         raise TritbenchError(f"{mode!r}: expected ptq or qat")
-    params = load_params()
-    dataset = data.load(params.data.folder, params.data.validation, params.seed)
+    params, dataset = load(file)
     path = MODELS / name / f"{mode}.trit"
     checkpoint = models.load_checkpoint(path.with_name("fp32.safetensors"))
     if mode == "ptq":

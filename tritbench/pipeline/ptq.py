@@ -18,6 +18,6 @@ def quantize_ptq(
         TritbenchError: as `tritbench.quantize.quantize_ptq`.
     """
     own = params.of(name)
-    train.use_device("cpu", own.train.threads)
+    device = train.use_device(own.train.device, own.train.threads)
     images = data.calibration_images(dataset, own.ptq.calibration, own.seed)
-    return quantize(graph, images, spec, own.quantize, own.ptq, own.train.augment)
+    return quantize(graph, images, spec, own.quantize, own.ptq, own.train.augment, device)

@@ -57,13 +57,14 @@ class FakeQuantize(nn.Module):
         self.settings = settings
         self.full_threshold = self.threshold = settings.threshold
         self.stochastic = stochastic
-        self.frozen: Tensor | None = None
+        self.register_buffer("frozen", None)
         start = ternarize(weight.detach(), settings, self.threshold)
         self.group_size = start.group_size
         self.register_buffer("base", _above_zero(self._start(weight.detach(), start), weight))
         self.gain = nn.Parameter(torch.ones_like(self.base))
 
     base: Tensor
+    frozen: Tensor | None
 
     def _start(self, weight: Tensor, ternary: TernaryWeight) -> Tensor:
         """The scales at the start, [sides, rows, groups]."""

@@ -39,6 +39,7 @@ def quantize_ptq(
     settings: QuantizeParams,
     ptq: PtqParams,
     augmentations: Collection[str] = (),
+    device: str = "cpu",
 ) -> Quantized:
     """Make every weight of a linear or a convolution ternary, in the order of the graph.
 
@@ -50,6 +51,7 @@ def quantize_ptq(
         settings: threshold, reference, granularity, backend.
         ptq: method, and which corrections follow it.
         augmentations: of the images that reconstruction sees, by name.
+        device: that its steps run on, cpu or cuda; all else is done on CPU.
 
     Raises:
         TritbenchError: naming too few images, or as `quantize_graph`.
@@ -64,7 +66,8 @@ def quantize_ptq(
         return quantize_graph(graph, inputs, settings, ptq)
     kept = _checked(graph, settings, ptq)
     seen = views(images, spec, augmentations)
-    return reconstruct(graph, inputs, seen, ptq.reconstruct, METHODS[ptq.method], settings, kept)
+    method = METHODS[ptq.method]
+    return reconstruct(graph, inputs, seen, ptq.reconstruct, method, settings, kept, device)
 
 
 @torch.no_grad()

@@ -40,7 +40,7 @@ MOMENTUM = 0.1  # of a batch in the statistics of normalizations
 
 
 class _Network:
-    """A network on its way from float to ternary.
+    """A network on its way from float to ternary, on the device that its steps run on.
 
     Attributes:
         found: the quantized weights so far.
@@ -50,8 +50,9 @@ class _Network:
         statistics: of normalizations, averages over batches.
     """
 
-    def __init__(self, graph: Graph) -> None:
-        self.graph, self.floats = graph, fast_layout(tensors(graph))
+    def __init__(self, graph: Graph, device: str) -> None:
+        self.graph, self.device = graph, device
+        self.floats = {n: t.to(device) for n, t in fast_layout(tensors(graph)).items()}
         self.found: dict[str, QuantizedWeight] = {}
         self.gains: dict[str, Tensor] = {}
         self.sizes, self.units = {}, {}
@@ -67,7 +68,8 @@ class _Network:
         self.momentum = MOMENTUM
         variables = [*self.units.values(), *self.affine.values()]
         self.optimizer = torch.optim.Adam(variables, betas=(0.9, 0.99))
-        self.half = torch.autocast("cpu", torch.bfloat16, choose("auto", "cpu") == "bfloat16")
+        precision = choose("auto", device)
+        self.half = torch.autocast(device, torch.bfloat16, precision == "bfloat16")
 
     def parameters(self) -> dict[str, Tensor]:
         """What the graph computes with now."""
@@ -86,7 +88,7 @@ class _Network:
 
     def keep(self, name: str, weight: QuantizedWeight) -> None:
         """A weight is this one from now on, but for its scales."""
-        self.found[name] = weight
+        self.found[name] = weight = on(self.device, weight)
         del self.units[name]
         if not isinstance(weight, HalfWeight):
             self.gains[name] = torch.ones_like(weight.scale).requires_grad_()
@@ -94,6 +96,7 @@ class _Network:
 
     def follow(self, inputs: Tensor, rate: float) -> None:
         """One step towards the float network's predictions."""
+        inputs = inputs.to(self.device)
         if inputs.dim() == 4:
             inputs = inputs.contiguous(memory_format=torch.channels_last)
         with self.half:
@@ -120,19 +123,20 @@ class _Network:
 
     @torch.no_grad()
     def inputs(self, node: Node, batches: Sequence[Tensor]) -> list[Tensor]:
-        """What an operation is given first."""
+        """What an operation is given first, on CPU, where weights are rounded."""
         before = self.graph.nodes[: self.graph.nodes.index(node)]
         to_node = dataclasses.replace(self.graph, nodes=before, output=str(node.inputs[0]))
         parameters = self.parameters()
-        return [run(to_node, batch, parameters=parameters) for batch in batches]
+        moved = (batch.to(self.device) for batch in batches)
+        return [run(to_node, batch, parameters=parameters).cpu() for batch in moved]
 
     @torch.no_grad()
     def result(self) -> Quantized:
         """The network, all weights quantized."""
-        weights = self.quantized()
+        weights = {name: on("cpu", weight) for name, weight in self.quantized().items()}
         changed = self.affine | self.statistics
         changed |= {name: weight.dequantize() for name, weight in weights.items()}
-        arrays = {n: np.ascontiguousarray(t.detach().numpy()) for n, t in changed.items()}
+        arrays = {n: np.ascontiguousarray(t.detach().cpu().numpy()) for n, t in changed.items()}
         parameters = dict(self.graph.parameters) | arrays
         return Quantized(dataclasses.replace(self.graph, parameters=parameters), weights)
 
@@ -145,6 +149,7 @@ def reconstruct(
     method: Method,
     settings: QuantizeParams,
     kept: Mapping[str, Kept],
+    device: str = "cpu",
 ) -> Quantized:
     """Quantize one weight after the other, and let all that is left follow the predictions.
 
@@ -156,6 +161,7 @@ def reconstruct(
         method: that rounds a weight.
         settings: threshold, reference, granularity, backend.
         kept: weights that stay in more bits.
+        device: that steps run on, cpu or cuda.
 
     Raises:
         TritbenchError: naming what the graph gives instead of logits, or a weight that became all
@@ -168,14 +174,15 @@ def reconstruct(
             f"ptq.reconstruct = {steps}: expected 0, or a network that gives [n, classes] and not "
             f"{sizes}"
         )
-    network = _Network(graph)
+    network = _Network(graph, device)
     weights = graph.weights()
     each = int(steps * (1 - SETTLING)) // len(weights)
     calibration = calibration[: -(-STATISTICS // len(calibration[0]))]
     for name, node in progress(list(weights.items()), "reconstruction", "weight"):
         taken = network.inputs(node, calibration)
         with torch.no_grad():
-            layers = node_layers(node, network.parameters(), taken, taken)
+            parameters = {n: t.cpu() for n, t in network.parameters().items()}
+            layers = node_layers(node, parameters, taken, taken)
             shape = network.floats[name].shape
             weight = quantize_weight(name, shape, layers, method, settings, kept.get(name))
         network.keep(name, weight)
@@ -186,6 +193,13 @@ def reconstruct(
         network.momentum = min(MOMENTUM, 1 / (1 + max(0, step - rest // 2)))
         network.follow(next(views), LEARNING_RATE * (1 + math.cos(math.pi * step / rest)) / 2)
     return network.result()
+
+
+def on(device: str, weight: QuantizedWeight) -> QuantizedWeight:
+    """The weight with its tensors on a device."""
+    fields = {f.name: getattr(weight, f.name) for f in dataclasses.fields(weight)}
+    moved = {n: v.to(device) for n, v in fields.items() if isinstance(v, Tensor)}
+    return dataclasses.replace(weight, **moved)
 
 
 def views(images: Tensor, spec: InputSpec, augmentations: Collection[str]) -> Iterator[Tensor]:
