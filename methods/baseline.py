@@ -29,7 +29,7 @@ def main(name: str, phase: str) -> None:
 
 
 def load_anywhere() -> Params:
-    """params.yaml, but that training takes a GPU where there is one: on two cores it takes hours."""
+    """params.yaml, but that training takes a GPU where there is one: else it takes hours."""
     params = load_params()
     anywhere = params.train.model_copy(update={"device": "auto"})
     return params.model_copy(update={"train": anywhere})

@@ -27,6 +27,7 @@ from tritbench.params import Params
 from tritbench.pipeline.ptq import quantize_ptq
 from tritbench.pipeline.qat import train_qat
 from tritbench.quantize import TernaryWeight
+from tritbench.training_state import state_file
 
 THRESHOLDS = [round(0.1 * step, 1) for step in range(2, 11)]
 SWEPT = ("threshold", "optimal", "gptq")
@@ -88,7 +89,8 @@ def control(params: Params, name: str) -> str:
             start.checkpoint.input,
             train.qat_recipe(start.params.of(name), device),
             teacher=teacher,
-            label=f"{name} control {start.params.seed}",
+            label=(label := f"{name} control {start.params.seed}"),
+            keep=state_file(label),
         )
         rows.append(row(start, "control", "", network, None, time.perf_counter() - began))
     return write(f"control/{name}", rows)

@@ -43,13 +43,13 @@ def images(count):
     return Images(pixels.to(torch.uint8), labels)
 
 
-def train(case):
+def train(case, keep=None):
     """The trained network's state and its curve, [epochs, columns]."""
     precision = "bfloat16" if case == "bfloat16" else "float32"
     recipe = Recipe(3, 0.01, 16, 0.1, augment=("flip",), label_smoothing=0.1, precision=precision)
     if case in ("fp32", "bfloat16"):
         model = network(dropout=0.2)
-        curve = fit(model, images(50), images(31), SPEC, recipe, label=case)
+        curve = fit(model, images(50), images(31), SPEC, recipe, label=case, keep=keep)
         found = model.state_dict()
     else:
         teacher = network(dropout=0.2).eval()
@@ -61,7 +61,9 @@ def train(case):
         qat = QatParams(**options, frozen_epochs=1, frozen_first=case == "lsq")
         recipe = Recipe(3, 0.01, 16, 0.1, augment=("flip",), distill=0.5)
         quantized, curve = train_qat(
-            network(dropout=0.2), images(50), images(31), SPEC, settings, qat, recipe, teacher
+            *(network(dropout=0.2), images(50), images(31), SPEC, settings, qat, recipe, teacher),
+            label=case,
+            keep=keep,
         )
         found = {name: torch.from_numpy(a) for name, a in quantized.graph.parameters.items()}
     rows = [[e.train_loss, e.train_accuracy, e.val_loss, e.val_accuracy] for e in curve]

@@ -16,7 +16,8 @@ QUICK = {"evaluate", "report", "table"}
 
 def stages():
     """Each stage with a script: its name, the script, and its dependencies."""
-    for name in ("inputs/dvc.yaml", "dvc.yaml", "methods/dvc.yaml", "zoo/dvc.yaml"):
+    own = ("inputs", "methods", "zoo", "zoo/cifar10")
+    for name in ("dvc.yaml", *(f"{folder}/dvc.yaml" for folder in own)):
         for stage, about in YAML(typ="safe").load(ROOT / name)["stages"].items():
             flag, *words = about["cmd"].removeprefix("python ").split()
             script = f"{words[0].replace('.', '/')}.py" if flag == "-m" else flag

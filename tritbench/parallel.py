@@ -39,19 +39,19 @@ class Group:
     rank: int = 0
     size: int = 1
 
-    def own(self, count: int) -> slice:
+    def shard(self, count: int) -> slice:
         """This process's part of `count` things: equal parts, where the size divides them."""
         return slice(self.rank * count // self.size, (self.rank + 1) * count // self.size)
 
-    def gather(self, own: Tensor, count: int) -> Tensor:
-        """All `count` rows, of which each process has its own; no gradient."""
+    def gather(self, shard: Tensor, count: int) -> Tensor:
+        """All `count` rows, of which each process has its shard; no gradient."""
         if self.size == 1:
-            return own
-        rows = own.new_zeros(count, *own.shape[1:])
-        rows[self.own(count)] = own
-        return self.total(rows)
+            return shard
+        rows = shard.new_zeros(count, *shard.shape[1:])
+        rows[self.shard(count)] = shard
+        return self.all_reduce(rows)
 
-    def total(self, values: Tensor) -> Tensor:
+    def all_reduce(self, values: Tensor) -> Tensor:
         """The sum over all processes, the same in each; no gradient."""
         if self.size > 1:
             distributed.all_reduce(values)
@@ -173,7 +173,7 @@ def _forward(
     if isinstance(module, BatchNorm):
         return _batch_norm(module, x, here)
     ones = torch.ones_like(x).repeat(here.size, *[1] * (x.dim() - 1))
-    return x * alone(ones)[here.own(len(ones))]
+    return x * alone(ones)[here.shard(len(ones))]
 
 
 def _batch_norm(layer: BatchNorm, x: Tensor, here: Group) -> Tensor:

@@ -4,10 +4,12 @@ import ctypes
 import os
 import sys
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from math import cos, isfinite, pi
+from pathlib import Path
+from typing import Any
 
 import torch
 import torch.utils.deterministic
@@ -17,12 +19,14 @@ from torch.nn.utils import parametrize
 from tqdm import tqdm
 
 from tritbench import parallel
-from tritbench.augment import Draws, augment, draw
+from tritbench.augment import augment, draw
 from tritbench.data import Images
 from tritbench.errors import TritbenchError
 from tritbench.models import InputSpec
 from tritbench.params import Params
 from tritbench.precision import Precision, choose
+from tritbench.soft_targets import SoftTargets
+from tritbench.training_state import TrainingState, identity
 
 EVALUATION_BATCH = 1000
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of mallopt(3)
@@ -133,10 +137,12 @@ def fit(
     teacher: nn.Module | None = None,
     on_step: Callable[[int, int], None] | None = None,
     label: str = "",
+    keep: Path | None = None,
+    settings: Sequence[object] = (),
 ) -> list[Epoch]:
     """Train `model` in place with AdamW and leave it in evaluation mode, on CPU; returns its curve.
 
-    In a group of processes each works on its slice of every batch; all end with the same network.
+    In a group of processes each works on its shard of every batch; all end with the same network.
 
     Args:
         model: parametrized weights (QAT) train like any other.
@@ -145,107 +151,172 @@ def fit(
         spec: how pixels are normalized.
         recipe: the hyperparameters; the same recipe gives the same bits on one machine.
         teacher: where recipe.distill is above 0, the model whose predictions are that share of the
-            targets (Hinton et al., arXiv 1503.02531, at temperature 1); labels are the rest.
+            targets; labels are the rest.
         on_step: called before each step with its number and the number of all steps.
         label: what the progress bar says.
+        keep: file that holds the training after each epoch while it lasts; where it holds this one,
+            from an earlier call that did not come to its end, training goes on from there.
+        settings: what the training depends on beside the other arguments.
 
     Raises:
         TritbenchError: where the loss is not finite, the images do not fill a batch, or the
             processes cannot share a batch evenly.
     """
-    start = time.perf_counter()
+    begin = time.perf_counter()
     here = parallel.group()
     if recipe.batch_size % here.size:
         raise TritbenchError(
             f"train.batch_size = {recipe.batch_size}: expected a multiple of the {here.size} "
             "processes that train.launcher starts"
         )
-    epoch_steps = steps_per_epoch(len(train), recipe)
-    device = torch.device(recipe.device)
-    pixels, labels = train.pixels.to(device), train.labels.to(device)
-    memory_format = _memory_format(model, spec.normalize(train.pixels[:2]))
-    model.to(device, memory_format=memory_format)  # type: ignore[call-overload]
-    optimizer = torch.optim.AdamW(
-        _parameter_groups(model, recipe.weight_decay), recipe.learning_rate, (0.9, 0.99), fused=True
+    per_epoch = steps_per_epoch(len(train), recipe)
+    teacher = teacher if recipe.distill > 0 else None
+    key = (
+        ""
+        if keep is None
+        else identity(model, train, teacher, (recipe, spec, here.size, *settings))
     )
-    steps = epoch_steps * recipe.epochs
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _warmup_cosine(steps, recipe.warmup))
-    autocast = torch.autocast(
-        device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16", cache_enabled=False
-    )
-    taught = None
-    if teacher is not None and recipe.distill > 0:
-        teacher.to(device, memory_format=memory_format)  # type: ignore[call-overload]
-        taught = _Teacher(teacher, pixels, labels, spec, recipe, autocast, memory_format, here)
-    order = torch.Generator().manual_seed(recipe.seed)
-    torch.manual_seed(recipe.seed)  # dropout and stochastic rounding
-    own = here.own(recipe.batch_size)
-    curve = []
-    with (
-        ExitStack() as hooks,
-        parallel.distribute(model, here) as network,
-        tqdm(
-            total=steps,
-            desc=label,
-            unit="step",
-            mininterval=0.5,
-            leave=False,
-            file=sys.stderr if here.size == 1 else sys.stdout,  # a launcher's errors go to stderr
-            disable=here.rank > 0,
-        ) as progress,
-    ):
-        for module in model.modules():
-            if isinstance(module, nn.Flatten) and memory_format == torch.channels_last:
-                hooks.enter_context(module.register_forward_pre_hook(_keep_format))
-        for epoch in range(recipe.epochs):
-            model.train()
-            total_loss = torch.zeros((), device=device)
-            correct = torch.zeros((), device=device)
-            shuffled = torch.randperm(len(train), generator=order)
-            for step in range(epoch_steps):
-                if on_step is not None:
-                    on_step(epoch * epoch_steps + step, steps)
-                chosen = shuffled[step * recipe.batch_size : (step + 1) * recipe.batch_size]
-                draws = draw(recipe.augment, len(chosen), order)[own]
-                chosen = chosen[own]
-                batch = spec.normalize(augment(pixels[chosen.to(device)], draws))
-                batch = batch.contiguous(memory_format=memory_format)
-                target = labels[chosen.to(device)]
-                with autocast:
-                    logits = network(batch).float()
-                    if taught is None:
-                        smoothing = recipe.label_smoothing
-                        loss = F.cross_entropy(logits, target, label_smoothing=smoothing)
-                    else:
-                        loss = F.cross_entropy(logits, taught.targets(chosen, draws, batch))
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                schedule.step()
-                total_loss += loss.detach()
-                correct += (logits.argmax(1) == target).sum()
-                progress.update()
-            loss_sum, hits = here.total(torch.stack([total_loss, correct])).tolist()
-            if not isfinite(loss_sum):
+    loop = _Loop(model, train, spec, recipe, teacher, here, per_epoch)
+    state = None if keep is None else TrainingState(keep, key, model, loop.optimizer, loop.order)
+    curve = [] if state is None else [Epoch(**row) for row in state.load()]
+    done = torch.tensor([float(len(curve))], device=loop.device)
+    if here.all_reduce(done).item() != here.size * len(curve):
+        raise TritbenchError(f"{keep}: not the same for all processes; expected one, or none")
+    with loop.running(label, len(curve)) as progress:
+        for epoch in range(len(curve), recipe.epochs):
+            loss, accuracy = loop.epoch(epoch, on_step, progress)
+            if not isfinite(loss):
                 raise TritbenchError(
-                    f"{label}: the loss is {loss_sum} in epoch {epoch + 1}; expected a "
-                    f"finite one; try a learning rate below {recipe.learning_rate}"
+                    f"{label}: the loss is {loss} in epoch {epoch + 1}; expected a finite one; "
+                    f"try a learning rate below {recipe.learning_rate}"
                 )
-            curve.append(
-                Epoch(
-                    epoch + 1,
-                    loss_sum / (epoch_steps * here.size),
-                    hits / (epoch_steps * recipe.batch_size),
-                    *_validate(model, validation, spec, device, here),
-                )
-            )
-            accuracy = curve[-1].val_accuracy
-            progress.set_postfix(loss=f"{curve[-1].train_loss:.3f}", accuracy=f"{accuracy:.4f}")
+            held_out = _validate(model, validation, spec, loop.device, here)
+            curve.append(Epoch(epoch + 1, loss, accuracy, *held_out))
+            progress.set_postfix(loss=f"{loss:.3f}", accuracy=f"{held_out[1]:.4f}")
+            if state is not None and here.rank == 0:
+                state.save(curve)
     model.to("cpu", memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]
-    seconds = time.perf_counter() - start
     if here.rank == 0:
+        if state is not None:
+            state.remove()
+        seconds, accuracy = time.perf_counter() - begin, curve[-1].val_accuracy
         print(f"{label}: {recipe.epochs} epochs in {seconds:.1f} s, validation {accuracy:.2%}")
     return curve
+
+
+class _Loop:
+    """The steps of a training.
+
+    Attributes:
+        device: that the model is on.
+        optimizer: AdamW; weights decay, vectors do not.
+        order: of the images, and of what is drawn for each.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        train: Images,
+        spec: InputSpec,
+        recipe: Recipe,
+        teacher: nn.Module | None,
+        here: parallel.Group,
+        steps: int,
+    ) -> None:
+        self.model, self.spec, self.recipe, self.here, self.steps = model, spec, recipe, here, steps
+        self.device = torch.device(recipe.device)
+        self.pixels, self.labels = train.pixels.to(self.device), train.labels.to(self.device)
+        self.memory_format = _memory_format(model, spec.normalize(train.pixels[:2]))
+        model.to(self.device, memory_format=self.memory_format)  # type: ignore[call-overload]
+        groups = _parameter_groups(model, recipe.weight_decay)
+        self.optimizer = torch.optim.AdamW(groups, recipe.learning_rate, (0.9, 0.99), fused=True)
+        self.factor = _warmup_cosine(steps * recipe.epochs, recipe.warmup)
+        bfloat16 = recipe.precision == "bfloat16"
+        self.autocast = torch.autocast(
+            self.device.type, torch.bfloat16, enabled=bfloat16, cache_enabled=False
+        )
+        self.soft_targets = None
+        if teacher is not None:
+            teacher.to(self.device, memory_format=self.memory_format)  # type: ignore[call-overload]
+            self.soft_targets = SoftTargets(
+                teacher,
+                self.pixels,
+                self.labels,
+                spec,
+                recipe.distill,
+                recipe.label_smoothing,
+                recipe.augment,
+                self.autocast,
+                self.memory_format,
+                here,
+            )
+        self.order = torch.Generator().manual_seed(recipe.seed)
+        torch.manual_seed(recipe.seed)  # dropout and stochastic rounding
+
+    @contextmanager
+    def running(self, label: str, done: int) -> Iterator[Any]:
+        """The model shared among the processes, and a progress bar that begins after `done`
+        epochs."""
+        with (
+            ExitStack() as hooks,
+            parallel.distribute(self.model, self.here) as self.network,
+            tqdm(
+                total=self.steps * self.recipe.epochs,
+                initial=self.steps * done,
+                desc=label,
+                unit="step",
+                mininterval=0.5,
+                leave=False,
+                # A launcher's errors go to stderr.
+                file=sys.stderr if self.here.size == 1 else sys.stdout,
+                disable=self.here.rank > 0,
+            ) as progress,
+        ):
+            for module in self.model.modules():
+                if isinstance(module, nn.Flatten) and self.memory_format == torch.channels_last:
+                    hooks.enter_context(module.register_forward_pre_hook(_keep_format))
+            if done:
+                progress.write(f"{label}: goes on after epoch {done}", file=sys.stderr)
+            yield progress
+
+    def epoch(
+        self, epoch: int, on_step: Callable[[int, int], None] | None, progress: Any
+    ) -> tuple[float, float]:
+        """Every training image once, in whole batches; the mean loss and the accuracy."""
+        recipe, here = self.recipe, self.here
+        shard = here.shard(recipe.batch_size)
+        self.model.train()
+        total_loss, correct = (
+            torch.zeros((), device=self.device),
+            torch.zeros((), device=self.device),
+        )
+        shuffled = torch.randperm(len(self.labels), generator=self.order)
+        for index in range(self.steps):
+            step = epoch * self.steps + index
+            if on_step is not None:
+                on_step(step, self.steps * recipe.epochs)
+            chosen = shuffled[index * recipe.batch_size : (index + 1) * recipe.batch_size]
+            draws = draw(recipe.augment, len(chosen), self.order)[shard]
+            chosen = chosen[shard]
+            batch = self.spec.normalize(augment(self.pixels[chosen.to(self.device)], draws))
+            batch = batch.contiguous(memory_format=self.memory_format)
+            target = self.labels[chosen.to(self.device)]
+            with self.autocast:
+                logits = self.network(batch).float()
+                if self.soft_targets is None:
+                    loss = F.cross_entropy(logits, target, label_smoothing=recipe.label_smoothing)
+                else:
+                    loss = F.cross_entropy(logits, self.soft_targets(chosen, draws, batch))
+            self.optimizer.zero_grad()
+            loss.backward()
+            for group in self.optimizer.param_groups:
+                group["lr"] = recipe.learning_rate * self.factor(step)
+            self.optimizer.step()
+            total_loss += loss.detach()
+            correct += (logits.argmax(1) == target).sum()
+            progress.update()
+        loss_sum, hits = here.all_reduce(torch.stack([total_loss, correct])).tolist()
+        return loss_sum / (self.steps * here.size), hits / (self.steps * recipe.batch_size)
 
 
 def steps_per_epoch(images: int, recipe: Recipe) -> int:
@@ -278,70 +349,18 @@ def _validate(
     here: parallel.Group,
 ) -> tuple[float, float]:
     model.eval()
-    own = here.own(len(images))
+    shard = here.shard(len(images))
     loss, correct = 0.0, 0
     with torch.no_grad(), parametrize.cached():
-        for start in range(own.start, own.stop, EVALUATION_BATCH):
-            chosen = slice(start, min(start + EVALUATION_BATCH, own.stop))
+        for start in range(shard.start, shard.stop, EVALUATION_BATCH):
+            chosen = slice(start, min(start + EVALUATION_BATCH, shard.stop))
             target = images.labels[chosen].to(device)
             logits = model(spec.normalize(images.pixels[chosen].to(device)))
             loss += F.cross_entropy(logits, target, reduction="sum").item()
             correct += int((logits.argmax(1) == target).sum())
     totals = torch.tensor([loss, correct], dtype=torch.float64, device=device)
-    loss, correct = here.total(totals).tolist()
+    loss, correct = here.all_reduce(totals).tolist()
     return loss / len(images), correct / len(images)
-
-
-class _Teacher:
-    """Targets that follow a teacher's predictions, `recipe.distill` of them, and labels.
-
-    The predictions for every image and, with `flip`, its mirror image are taken once: in each step
-    anew they would be a third of the training's time. Crops are too many for that.
-    """
-
-    def __init__(
-        self,
-        teacher: nn.Module,
-        pixels: Tensor,
-        labels: Tensor,
-        spec: InputSpec,
-        recipe: Recipe,
-        autocast: torch.autocast,
-        memory_format: torch.memory_format,
-        here: parallel.Group,
-    ) -> None:
-        self.model, self.labels, self.recipe = teacher, labels, recipe
-        self.spec, self.autocast, self.memory_format = spec, autocast, memory_format
-        self.known: Tensor | None = None  # targets [1 or 2, n, classes]
-        if "crop" not in recipe.augment:
-            sides = (False, True) if "flip" in recipe.augment else (False,)
-            predictions = torch.stack([self._predictions(pixels, side, here) for side in sides])
-            self.known = self._mixed(labels.cpu(), predictions)
-
-    def targets(self, chosen: Tensor, draws: Draws, batch: Tensor) -> Tensor:
-        """Probabilities [m, classes] for a batch [m, ...] of images, their indices and draws."""
-        if self.known is not None:
-            return self.known[draws.flipped.long(), chosen].to(batch.device)
-        with torch.no_grad():
-            predictions = self.model(batch).float().softmax(1)
-        return self._mixed(self.labels[chosen.to(batch.device)], predictions)
-
-    def _mixed(self, labels: Tensor, predictions: Tensor) -> Tensor:
-        smoothing, classes = self.recipe.label_smoothing, predictions.shape[-1]
-        hard = F.one_hot(labels, classes) * (1 - smoothing) + smoothing / classes
-        return torch.lerp(hard, predictions, self.recipe.distill)
-
-    @torch.no_grad()
-    def _predictions(self, pixels: Tensor, mirrored: bool, here: parallel.Group) -> Tensor:
-        logits = []
-        with self.autocast:
-            own = here.own(len(pixels))
-            for start in range(own.start, own.stop, EVALUATION_BATCH):
-                part = pixels[start : min(start + EVALUATION_BATCH, own.stop)]
-                batch = self.spec.normalize(part.flip(3) if mirrored else part)
-                batch = batch.contiguous(memory_format=self.memory_format)
-                logits.append(self.model(batch).float())
-        return here.gather(torch.cat(logits).softmax(1), len(pixels)).cpu()
 
 
 def _keep_format(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:

@@ -1,33 +1,30 @@
-"""Accuracies with intervals and tests, and bytes, of the zoo: `python -m zoo.table MODEL…`."""
+"""Accuracies with intervals and tests, and bytes: `python -m zoo.table OUT PARAMS MODEL…`."""
 
 import sys
 from pathlib import Path
 
-from tritbench import data, train
+from tritbench import train
 from tritbench.errors import reported
 from tritbench.files import write_atomic
 from tritbench.measure.rows import rows_csv
-from tritbench.params import load_params
 from tritbench.pipeline.evaluate import SUFFIX, measure, shared_columns
-from zoo.fp32 import MODELS
-
-OUT = Path("benchmarks/zoo.csv")
+from zoo.fp32 import MODELS, load
 
 
-def main(*names: str) -> None:
-    """Write a row for each network and mode; nothing is timed."""
-    params = load_params()
+def main(out: str, file: str, *names: str) -> None:
+    """Write a row for each network and mode that there is a file of; nothing is timed."""
+    params, dataset = load(file)
     untimed = params.evaluate.model_copy(update={"latency": False})
     params = params.model_copy(update={"evaluate": untimed})
     train.use_device("cpu", params.evaluate.threads)
-    dataset = data.load(params.data.folder, params.data.validation, params.seed)
     about = shared_columns(dataset, params.seed, Path())
     rows = []
     for name in names:
         files = {mode: MODELS / name / f"{mode}.{suffix}" for mode, suffix in SUFFIX.items()}
-        rows += measure(params, name, files, dataset, about).rows
-    write_atomic(OUT, rows_csv(rows))
-    print(f"zoo: {OUT}: {len(rows)} rows")
+        there = {mode: path for mode, path in files.items() if path.exists()}
+        rows += measure(params, name, there, dataset, about).rows
+    write_atomic(Path(out), rows_csv(rows))
+    print(f"zoo: {out}: {len(rows)} rows")
 
 
 if __name__ == "__main__":

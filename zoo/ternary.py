@@ -1,4 +1,4 @@
-"""A trained network of zoo/fp32.py made ternary: `python -m zoo.ternary ptq | qat MODEL [PARAMS]`."""
+"""A trained network of the zoo made ternary: `python -m zoo.ternary ptq | qat MODEL [PARAMS]`."""
 
 import sys
 

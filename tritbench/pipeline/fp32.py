@@ -10,6 +10,7 @@ from tritbench.models import Checkpoint, InputSpec
 from tritbench.params import Params
 from tritbench.provenance import provenance
 from tritbench.train import Epoch
+from tritbench.training_state import state_file
 
 
 def train_fp32(
@@ -36,6 +37,8 @@ def train_fp32(
         about = provenance(dataset, own, name, "float32")
         about["weights"] = {"file": Path(weights).name, "sha256": sha256(Path(weights))}
     else:
-        curve = train.fit(network, dataset.train, dataset.validation, spec, recipe, label=label)
+        images, held_out = dataset.train, dataset.validation
+        keep = state_file(label)
+        curve = train.fit(network, images, held_out, spec, recipe, label=label, keep=keep)
         about = provenance(dataset, own, name, recipe.precision, "train")
     return Checkpoint.of(network, spec, dataset.classes, about), curve

@@ -7,6 +7,7 @@ from tritbench.params import Params
 from tritbench.quantize import Quantized
 from tritbench.quantize import train_qat as train_ternary
 from tritbench.train import Epoch
+from tritbench.training_state import state_file
 
 
 def train_qat(
@@ -35,4 +36,5 @@ def train_qat(
         train.qat_recipe(own, device),
         teacher=teacher,
         label=label,
+        keep=state_file(label),
     )

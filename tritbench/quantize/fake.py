@@ -43,7 +43,8 @@ class FakeQuantize(nn.Module):
         threshold: the present one; the training loop raises it during warm-up.
         gain: what scales are multiplied with, learned: float32 [1 or 2, rows, groups], the second
             for negative trits. Near 1, so that an optimizer's step is a relative one.
-        frozen: the trits, once `freeze` was called; then only scales go on learning.
+        frozen: the trits in a row, once `freeze` was called; then only scales go on learning. In
+            the weight's shape, DDP would copy them onto themselves in two orders.
     """
 
     sides = 1
@@ -89,7 +90,7 @@ class FakeQuantize(nn.Module):
     def trits(self, weight: Tensor, noise: Tensor | None = None) -> Tensor:
         """int8 trits of the latent weight, as they are now."""
         if self.frozen is not None:
-            return self.frozen
+            return self.frozen.view(weight.shape)
         return ternarize(weight, self.settings, self.threshold, noise).trits
 
     def ternary(self, weight: Tensor) -> TernaryWeight:
@@ -101,11 +102,11 @@ class FakeQuantize(nn.Module):
     @torch.no_grad()
     def freeze(self, weight: Tensor) -> None:
         """Keep the trits as they are from here on."""
-        self.frozen = self.trits(weight)
+        self.frozen = self.trits(weight).flatten()
 
     def hold(self, ternary: TernaryWeight) -> None:
         """Take these trits from here on, and their scales as those to go on from."""
-        self.frozen = ternary.trits
+        self.frozen = ternary.trits.flatten()
         self.base = torch.stack([ternary.scale] * self.sides)
 
     def scales(self, shape: torch.Size) -> list[Tensor]:
@@ -137,7 +138,7 @@ class StraightThrough(FakeQuantize):
     def quantized(self, weight: Tensor) -> Tensor:
         """The dequantized weight, with the method's gradient."""
         if self.frozen is not None:
-            return self.frozen_forward(self.frozen)
+            return self.frozen_forward(self.trits(weight))
         with torch.no_grad():
             noise = self.noise(weight)
             quantized = ternarize(weight, self.settings, self.threshold, noise).dequantize()
@@ -179,7 +180,7 @@ class LearnedStep(FakeQuantize):
     def trits(self, weight: Tensor, noise: Tensor | None = None) -> Tensor:
         """int8 trits of the latent weight, as they are now."""
         if self.frozen is not None:
-            return self.frozen
+            return self.frozen.view(weight.shape)
         relative = weight / self.scales(weight.shape)[0]
         if noise is not None:
             relative = relative + noise - 0.5

@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from pydantic import ValidationError
@@ -121,6 +122,7 @@ def train_qat(
     recipe: Recipe,
     teacher: nn.Module | None = None,
     label: str = "qat",
+    keep: Path | None = None,
 ) -> tuple[Quantized, list[Epoch]]:
     """Train a ternary network from a float one, which stays as it is.
 
@@ -134,6 +136,7 @@ def train_qat(
         recipe: epochs, learning rate and all else of the training loop.
         teacher: where recipe.distill is above 0, the trained float network to follow.
         label: what the progress bar says.
+        keep: file that holds the training while it lasts, as of `fit`.
 
     Raises:
         TritbenchError: before training, naming a setting that the training is too short for, what
@@ -171,7 +174,8 @@ def train_qat(
         if step % (steps // recipe.epochs) == 0:
             check_alive()
 
-    curve = fit(student, train, validation, spec, recipe, teacher, on_step, label)
+    by = (settings, qat)
+    curve = fit(student, train, validation, spec, recipe, teacher, on_step, label, keep, by)
     found: dict[str, QuantizedWeight] = {}
     with torch.no_grad():
         for name, weight in weights.items():

@@ -11,6 +11,7 @@ weights rounded, the rest settles.
 import dataclasses
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -198,7 +199,7 @@ def reconstruct(
 def on(device: str, weight: QuantizedWeight) -> QuantizedWeight:
     """The weight with its tensors on a device."""
     fields = {f.name: getattr(weight, f.name) for f in dataclasses.fields(weight)}
-    moved = {n: v.to(device) for n, v in fields.items() if isinstance(v, Tensor)}
+    moved: dict[str, Any] = {n: v.to(device) for n, v in fields.items() if isinstance(v, Tensor)}
     return dataclasses.replace(weight, **moved)
 
 
