@@ -14,9 +14,11 @@ OUT = Path("inputs")
 
 
 def main() -> None:
-    """Write hashes of the user's images and code, the machine, and what it trains each network in.
+    """Write hashes of the user's images and code, the machine, and what FP32 training depends on.
 
-    The precision is here so that no training in bfloat16 is brought back where there is none.
+    Of each network that is its entry, but for what making it ternary needs: another `ptq` leaves
+    the FP32 network as it is. The precision is here so that no training in bfloat16 is brought
+    back where there is none.
     """
     params = load_params()
     contents: dict[str, object] = {
@@ -25,9 +27,11 @@ def main() -> None:
     }
     for name in params.models:
         train = params.of(name).train
-        precision = choose(train.precision, train.device)
-        code = model_hashes(params.model[name])
-        contents[f"model/{name}"] = {"precision": precision, "files": code}
+        contents[f"model/{name}"] = {
+            "network": params.fp32_entry(name),
+            "precision": choose(train.precision, train.device),
+            "files": model_hashes(params.model[name]),
+        }
     for name, content in contents.items():
         write_atomic(OUT / f"{name}.json", json.dumps(content, indent=2) + "\n")
 

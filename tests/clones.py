@@ -3,6 +3,7 @@
 import contextlib
 import os
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -51,10 +52,12 @@ def reruns(folder, *changes):
     """
     params = folder / "params.yaml"
     before = params.read_text()
+    note_inputs = runpy.run_path(str(folder / "stages/inputs.py"))["main"]  # what runs always
     try:
         apply_overrides(params, list(changes))
         load_params(params)
         with contextlib.chdir(folder), Repo() as repo:
+            note_inputs()
             status = repo.status(targets=["dvc.yaml"])
             graph = repo.index.graph.reverse()  # from a stage to those that depend on it
             changed = [stage for stage in graph if stage.addressing in status]
@@ -66,6 +69,8 @@ def reruns(folder, *changes):
             }
     finally:
         params.write_text(before)
+        with contextlib.chdir(folder):
+            note_inputs()
 
 
 def make_clone(folder, dataset, models=("linear", "mlp")):

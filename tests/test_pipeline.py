@@ -151,6 +151,10 @@ def test_classes_keep_their_names(clean):
             "model.mlp.hidden=[12]",
             {"train_fp32@mlp", "quantize_ptq@mlp", "train_qat@mlp", "evaluate", "report"},
         ),
+        (
+            "+model.mlp.ptq={calibration: 100}",
+            {"quantize_ptq@mlp", "train_qat@mlp", "evaluate", "report"},
+        ),
         ("report.title=Other", {"report"}),
     ],
 )

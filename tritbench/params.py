@@ -276,6 +276,10 @@ class Params(Section):
         network = {key: value for key, value in own.items() if key not in SECTIONS}
         return self.model_copy(update={**changed, "model": {name: network}})
 
+    def fp32_entry(self, name: str) -> dict[str, JsonValue]:
+        """What a network's entry says of its FP32 training: all but how it becomes ternary."""
+        return {k: v for k, v in self.model[name].items() if k not in ("quantize", "ptq", "qat")}
+
     @whole_model(mode="after")
     def _agree(self) -> "Params":
         problems = [*self._models_disagree(), *self._settings_disagree()]

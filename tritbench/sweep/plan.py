@@ -258,7 +258,7 @@ def trainings(points: Iterable[Point]) -> list[tuple[Training, list[Point]]]:
     """The FP32 trainings that points need, each once, with the points that need it.
 
     Two points share a training where every parameter of the stages `download` and `train_fp32`
-    in dvc.yaml is the same.
+    in dvc.yaml is the same, and what the network's entry says of it.
     """
     stages = read_yaml(Path("dvc.yaml"))["stages"]
     keys = [*stages["download"]["params"], *stages["train_fp32"]["params"]]
@@ -266,9 +266,8 @@ def trainings(points: Iterable[Point]) -> list[tuple[Training, list[Point]]]:
     for point in points:
         content = point.params.model_dump()
         for model in point.params.models:
-            values = {}
-            for key in (key.replace("${item.model}", model) for key in keys):
-                values[key] = _value(content, key)
+            values = {key: _value(content, key) for key in keys}
+            values["model"] = point.params.fp32_entry(model)
             text = json.dumps([model, values], sort_keys=True)
             name = f"fp32-{model}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
             training = Training(name, model, point.overrides)
