@@ -20,7 +20,14 @@ from tritbench.git import check_repository
 from tritbench.optional import explained
 
 BENCHMARKS = Path("benchmarks")
-PIPELINE = ("run", "compare", "history", "sweep", "docs")  # commands that need tritbench[pipeline]
+PIPELINE = (
+    "run",
+    "compare",
+    "history",
+    "sweep",
+    "docs",
+    "machines",
+)  # commands that need tritbench[pipeline]
 STOPPED = "the pipeline stopped; the lines above say why"
 
 
@@ -48,6 +55,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_try(commands)
     _add_sweep(commands)
     commands.add_parser("docs", help="write the figures of benchmarks/ into README and docs/")
+    commands.add_parser("machines", help="keep this run's timings in benchmarks/machines.csv")
     return parser
 
 
@@ -69,6 +77,10 @@ def _run_command(parser: argparse.ArgumentParser, flags: argparse.Namespace) -> 
             from tritbench.commands import docs
 
             docs.run()
+        case "machines":
+            from tritbench.commands import machines
+
+            machines.run()
         case "inspect":
             from tritbench.commands import inspect
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tritbench.errors import TritbenchError
 from tritbench.files import write_atomic
-from tritbench.report import seeds
+from tritbench.report import machines, seeds
 from tritbench.report.extras import read_peers
 from tritbench.report.runs import Run, parse_runs, read_machine
 from tritbench.report.summary import (
@@ -28,6 +28,7 @@ BENCHMARKS = Path("benchmarks")
 RUNS = BENCHMARKS / "quantization_runs.csv"
 SEEDS = BENCHMARKS / "methods_raw.csv"
 KERNELS = BENCHMARKS / "kernels.csv"
+MACHINES = BENCHMARKS / "machines.csv"
 BLOCK = re.compile(r"(<!-- figures:(\S+) -->\n).*?(<!-- /figures -->)", re.DOTALL)
 # What the first columns of README's table are called in the whole one, beside the first latency.
 SHOWN = ("model", "mode", "test accuracy", "Δ", "bytes", "smaller")
@@ -204,4 +205,5 @@ FIGURES: dict[str, tuple[Path, Callable[[], str]]] = {
     "sizes": (RUNS, sizes),
     "kernels": (KERNELS, kernels),
     "threads": (KERNELS, threads),
+    "machines": (MACHINES, lambda: machines.table(MACHINES)),
 }
