@@ -80,6 +80,10 @@ COMMANDS: dict[str, str | Elsewhere] = {
     "python tests/fuzz_trit.py --count 1000000 --seed 0": "python tests/fuzz_trit.py --count 200",
     # docs/graphs.md
     "dvc repro zoo/dvc.yaml": "dvc stage list zoo/dvc.yaml",
+    # docs/cifar10.md
+    "export CIFAR10_DIR=/path/to/cifar10": Elsewhere("tests/test_torchvision_sets.py"),
+    "ln -s /path/to/state-dicts zoo/weights": Elsewhere("tests/test_imported_weights.py"),
+    "dvc repro zoo/cifar10/dvc.yaml": "dvc stage list zoo/cifar10/dvc.yaml",
     # docs/installing.md
     "python -m tritbench.runtime": AS_IT_IS,
     "make wheel": Elsewhere("tests/test_wheel.py"),
