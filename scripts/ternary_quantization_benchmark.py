@@ -108,7 +108,7 @@ def benchmark(params: Params, name: str, output: Path, folder: Path) -> None:
         f"{len(getattr(dataset, part)):,} {part}" for part in ("train", "validation", "test")
     )
     print(f"data: {dataset.name}, {counts} images of {len(dataset.classes)} classes", flush=True)
-    warn_of_classes_without_images(dataset)
+    warn_of_classes_without_images(dataset, "data")
     own = params.of(name)
     device = train.use_device(own.train.device, own.train.threads)
     check_schedule(own.qat, train.qat_recipe(own, device), len(dataset.train))

@@ -200,6 +200,12 @@ def test_indices_of_a_file_lie_within_what_they_index():
         read_trit(wrong, "it")
 
 
+def test_an_array_to_halve_that_is_not_there_is_named():
+    graph = capture(*NETWORKS["moves"])
+    with pytest.raises(TritbenchError, match="half: 'nothing' is no array; expected one of "):
+        graph_trit_bytes(pack_graph(graph, {}), None, classes(graph), {}, half=["nothing"])
+
+
 def test_bytes_that_were_changed_anywhere_are_read_or_refused():
     data = file("residual")[0]
     rng = np.random.default_rng(0)

@@ -12,10 +12,10 @@ from PIL import Image
 
 import tritbench
 from tritbench import data
+from tritbench.attempt import Attempt, attempt, parameters
 from tritbench.commands import attempt as command
 from tritbench.errors import TritbenchError
 from tritbench.params import load_params, parse_params
-from tritbench.pipeline.attempt import Attempt, attempt, parameters
 from tritbench.pipeline.fp32 import train_fp32
 
 ROOT = Path(__file__).parents[1]

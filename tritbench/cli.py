@@ -171,8 +171,8 @@ def _add_try(commands: Any) -> None:
 
 
 def _attempt(parser: argparse.ArgumentParser, flags: argparse.Namespace) -> Any:
+    from tritbench.attempt import Attempt
     from tritbench.commands.attempt import default_folder
-    from tritbench.pipeline.attempt import Attempt
 
     if (flags.mean is None) != (flags.std is None):
         parser.error("try: expected --mean and --std together")

@@ -3,12 +3,12 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from tritbench.attempt import Attempt, Found, LayerCost, attempt
 from tritbench.data import Dataset
 from tritbench.errors import printable
 from tritbench.files import write_atomic
 from tritbench.measure.machine import fingerprint
 from tritbench.measure.rows import Row, rows_csv
-from tritbench.pipeline.attempt import Attempt, Found, Layer, attempt
 from tritbench.report.plain import aligned
 from tritbench.report.runs import parse_runs
 from tritbench.report.summary import seconds, table_text, times
@@ -81,7 +81,7 @@ def _fastest(rows: list[Row], peers: list[Row], absent: dict[str, str]) -> Itera
         yield f"not compared: {'; '.join(f'{name} ({why})' for name, why in absent.items())}"
 
 
-def _layers(layers: Sequence[Layer], products: int) -> list[list[str]]:
+def _layers(layers: Sequence[LayerCost], products: int) -> list[list[str]]:
     rows = [["layer", "", "weights", "multiplications", "error"]]
     for layer in layers[:_LAYERS]:
         share = layer.products / max(1, products)

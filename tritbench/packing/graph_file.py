@@ -136,7 +136,8 @@ def graph_arrays(
         half: names of arrays to store as float16.
 
     Raises:
-        TritbenchError: naming an array with a value that is not finite.
+        TritbenchError: naming an array with a value that is not finite, or one of `half` that is no
+            array of the file.
     """
     arrays: Arrays = {}
     for name, array in packed.graph.parameters.items():
@@ -153,6 +154,8 @@ def graph_arrays(
                 arrays[f"{name}.int8"] = weight.values
                 arrays[f"{name}.scale"] = weight.scale
     for name in half:
+        if name not in arrays:
+            raise TritbenchError(f"half: {name!r} is no array; expected one of {', '.join(arrays)}")
         with np.errstate(over="ignore"):
             arrays[name] = arrays[name].astype(np.float16)
     for name, array in arrays.items():

@@ -53,7 +53,7 @@ def evaluate(params: Params, dataset: Dataset, folder: Path) -> dict[str, str | 
         memory = peak_memory(files, params.evaluate.batch_sizes, params.evaluate.threads)
     meter = find_meter()
     found = meter if isinstance(meter, Meter) else None
-    warn_of_classes_without_images(dataset)
+    warn_of_classes_without_images(dataset, "evaluate")
     about = shared_columns(dataset, params.seed, Path())
     results = {
         name: measure(params, name, paths[name], dataset, about, found, memory)
@@ -99,10 +99,10 @@ def shared_columns(dataset: Dataset, seed: int, root: Path | None) -> Row:
     }
 
 
-def warn_of_classes_without_images(dataset: Dataset) -> None:
-    """Say which classes the test split has no image of."""
+def warn_of_classes_without_images(dataset: Dataset, program: str) -> None:
+    """Say which classes the test split has no image of; `program` begins the line."""
     if bare := classes_without_images(dataset.test.labels, dataset.classes):
-        print(f"evaluate: no test images of {', '.join(bare)}", file=sys.stderr)
+        print(f"{program}: no test images of {', '.join(bare)}", file=sys.stderr)
 
 
 def _files(

@@ -69,7 +69,7 @@ class Attempt:
 
 
 @dataclass(frozen=True)
-class Layer:
+class LayerCost:
     """One ternary weight.
 
     Attributes:
@@ -93,7 +93,7 @@ class Found:
     checkpoint: Checkpoint
     normalization: str
     result: Result
-    layers: Sequence[Layer]
+    layers: Sequence[LayerCost]
 
 
 def attempt(asked: Attempt) -> Found:
@@ -129,7 +129,7 @@ def attempt(asked: Attempt) -> Found:
 
 def parameters(asked: Attempt) -> Params:
     """Those of params.yaml, for this one network."""
-    here = Path(__file__).parents[1]
+    here = Path(__file__).parent
     content = read_yaml(next(here / file for file in DEFAULTS if (here / file).exists()))
     module, _, name = asked.network.rpartition(":")
     settings = {"factory": asked.network} if module else content["model"].get(name, {})
@@ -198,7 +198,7 @@ def _normalization(asked: Attempt, network: nn.Module, dataset: Dataset) -> tupl
 @torch.no_grad()
 def layer_costs(
     graph: Graph, quantized: Quantized, dataset: Dataset, spec: InputSpec
-) -> list[Layer]:
+) -> list[LayerCost]:
     """What each weight costs that alone is ternary, most first.
 
     Args:
@@ -216,7 +216,7 @@ def layer_costs(
     for name, weight in quantized.weights.items():
         logits = run(graph, images, parameters={name: weight.dequantize()})
         error = float((logits - expected).norm()) / max(spread, 1e-30)
-        found.append(Layer(name, graph.parameters[name].size, products[name], error))
+        found.append(LayerCost(name, graph.parameters[name].size, products[name], error))
     return sorted(found, key=lambda layer: -layer.error)
 
 
