@@ -11,13 +11,14 @@ from networks import images, network, quantized, spec
 from tiny import write_tiny_dataset
 from torch import nn
 
-from tritbench import data
+from tritbench import data, runtime
 from tritbench.errors import TritbenchError
 from tritbench.graph import capture
 from tritbench.measure.benchmark import measure_model
 from tritbench.measure.energy import Meter, find_meter, joules_per_image
 from tritbench.measure.memory import STATUS, peak_memory
 from tritbench.measure.peers import (
+    EXACT,
     PEERS,
     AbsentError,
     FloatNetwork,
@@ -78,7 +79,7 @@ def rounding_error(model, x):
 
 
 def test_every_name_of_the_parameters_is_a_peer():
-    assert set(PEERS) == set(get_args(PeerName))
+    assert {*PEERS, EXACT} == set(get_args(PeerName))
 
 
 @pytest.mark.isa
@@ -116,7 +117,9 @@ def test_the_compiled_network_is_the_same():
 
 
 @pytest.mark.isa
-@pytest.mark.parametrize("peer", ["torch int8 dynamic", "onnxruntime int8", "openvino int8"])
+@pytest.mark.parametrize(
+    "peer", ["torch int8 dynamic", "onnxruntime int8", "openvino int8", "tritbench int8"]
+)
 def test_int8_sums_do_not_saturate(peer):
     """Two products of the largest activation and weight are more than int16 holds."""
     if peer not in peers_here():
@@ -218,6 +221,29 @@ def test_a_baseline_that_computes_something_else_is_refused():
         deployed(other, images(8))
 
 
+@pytest.mark.skipif(not runtime.NATIVE, reason="the native engine was not built")
+def test_the_engine_is_measured_with_other_bits_of_weights_and_activations(files, tmp_path):
+    dataset = data.load(write_tiny_dataset(tmp_path / "toys"), 60, 0)
+    settings = EvaluateParams(
+        modes=["ptq"],
+        latency=True,
+        batch_sizes=[1],
+        threads=1,
+        min_run_time=1e-9,
+        min_runs=3,
+        peers=["tritbench int8", "tritbench exact"],
+    )
+    about = dict.fromkeys(("dataset", "seed", "run_id", "git_rev", "machine", "timestamp"), "x")
+    found = measure_model("mlp", network("mlp"), files, dataset, settings, {}, about)
+    _, int8, exact = found.peers
+    assert [row["method"] for row in (int8, exact)] == ["tritbench int8", "tritbench exact, ptq"]
+    fp32, ptq = found.rows
+    assert ptq["bytes"] == exact["bytes"] < int8["bytes"] < fp32["bytes"] / 3
+    assert exact["test_accuracy"] == ptq["reference_accuracy"]
+    assert int8["agreement"] > 0.95
+    assert None not in (int8["latency_s"], exact["latency_s"])
+
+
 def test_a_run_has_rows_of_peers_with_all_columns(files, tmp_path):
     peers_here()
     dataset = data.load(write_tiny_dataset(tmp_path / "toys"), 60, 0)
@@ -250,7 +276,7 @@ def test_a_run_has_rows_of_peers_with_all_columns(files, tmp_path):
         *(("peer", "torch eager"), ("peer", "onnxruntime fp32")),
         *(("peer", "torch eager"), ("peer", "onnxruntime fp32")),
     ]
-    assert set(found.absent) == set(PEERS) - {"onnxruntime fp32"}
+    assert set(found.absent) == {*PEERS, EXACT} - {"onnxruntime fp32"}
     for row in (*found.rows, *found.peers):
         assert set(row) == set(COLUMNS)
     assert len(rows_csv(found.peers).splitlines()) == 5

@@ -40,6 +40,8 @@ PeerName = Literal[
     "onnxruntime int8",
     "openvino fp32",
     "openvino int8",
+    "tritbench int8",
+    "tritbench exact",
 ]
 AugmentName = Literal["flip", "crop"]
 Kept = Literal["int8", "float16"]

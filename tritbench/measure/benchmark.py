@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -26,12 +27,14 @@ from tritbench.measure.latency import Latency, interleaved
 from tritbench.measure.memory import PeakMemory
 from tritbench.measure.peers import (
     EAGER,
+    EXACT,
     PEERS,
     AbsentError,
     FloatNetwork,
     Peer,
     build_peer,
     deployed,
+    exact,
 )
 from tritbench.measure.rows import METRICS, RECIPE, Row
 from tritbench.measure.statistics import ratio_interval
@@ -52,8 +55,8 @@ class Result:
 
     Attributes:
         rows: one for each mode and batch size.
-        peers: the same for each peer that ran the FP32 network, with mode `peer`; the first is
-            PyTorch with the checkpoint's own modules.
+        peers: the same for each peer, with mode `peer`; the first is PyTorch with the checkpoint's
+            own modules.
         absent: peer to the reason why it did not.
         classes: as `class_rows` makes them of the test split.
         confusions: as `confusion_rows` does.
@@ -117,8 +120,11 @@ def measure_model(
     }
     network = FloatNetwork(module, checkpoint.graph, checkpoint.input)
     examples = dataset.train.pixels[:CALIBRATION]
-    peers, absent = _peers(network, settings.peers if settings.latency else (), examples)
     storage = {mode: stored(path) for mode, path in paths.items()}
+    wanted = settings.peers if settings.latency else ()
+    peers, absent = _peers(
+        network, wanted, examples, lambda: exact(paths, storage, settings.threads)
+    )
     storage |= {peer: _peer_storage(built, storage["fp32"]) for peer, built in peers.items()}
     calls: dict[str, Callable[[Tensor], Tensor]] = {
         **models,
@@ -198,16 +204,28 @@ def measure_model(
 
 
 def _peers(
-    network: FloatNetwork, names: Sequence[PeerName], images: Tensor
+    network: FloatNetwork,
+    names: Sequence[PeerName],
+    images: Tensor,
+    exactly: Callable[[], dict[str, Peer]],
 ) -> tuple[dict[str, Peer], dict[str, str]]:
-    """The peers that run a float network of uint8 images, and why the others do not."""
+    """The peers that run a float network of uint8 images, and why the others do not.
+
+    `exactly` builds those that run the ternary files with float activations.
+    """
     peers: dict[str, Peer] = {}
     absent: dict[str, str] = {}
-    for name in PEERS:
+
+    def of_float(name: PeerName) -> dict[str, Peer]:
+        return {name: build_peer(name, network, images)}
+
+    builders: dict[str, Callable[[], dict[str, Peer]]] = {EXACT: exactly}
+    builders |= {name: partial(of_float, name) for name in PEERS}
+    for name, build in builders.items():
         try:
             if name not in names:
                 raise AbsentError("not in evaluate.peers")
-            peers[name] = build_peer(name, network, images)
+            peers |= build()
         except AbsentError as error:
             absent[name] = str(error)
     return peers, absent

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from tritbench import models, train
 from tritbench.data import Dataset
 from tritbench.files import sha256
@@ -18,7 +20,8 @@ def train_fp32(
 ) -> tuple[Checkpoint, list[Epoch]]:
     """Train `name` in FP32, or import its `weights`; its checkpoint and its curve.
 
-    Of imported weights the curve is one epoch, 0: what they give before any training here.
+    Of imported weights the curve is one epoch, 0: what they give before any training here, on the
+    validation images and as many training images.
 
     Raises:
         TritbenchError: before training, where the network cannot become ternary or the weights do
@@ -33,7 +36,9 @@ def train_fp32(
     recipe = train.recipe(own, device)
     if isinstance(weights := settings.get("weights"), str):
         models.load_state(network, models.read_state(Path(weights)), weights)
-        curve = [train.score(network.eval(), dataset.train, dataset.validation, spec)]
+        held_out = dataset.validation
+        some = dataset.train.select(torch.arange(min(len(dataset.train), len(held_out))))
+        curve = [train.score(network.eval(), some, held_out, spec)]
         about = provenance(dataset, own, name, "float32")
         about["weights"] = {"file": Path(weights).name, "sha256": sha256(Path(weights))}
     else:

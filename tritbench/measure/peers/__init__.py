@@ -10,14 +10,15 @@ from torch import Tensor
 
 from tritbench.errors import TritbenchError
 from tritbench.measure.accuracy import BATCH
-from tritbench.measure.peers import ort, ov, pytorch, tq2_0
+from tritbench.measure.peers import ort, ov, own, pytorch, tq2_0
+from tritbench.measure.peers.own import EXACT, exact
 from tritbench.measure.peers.peer import AbsentError, Call, FloatNetwork, Peer
 from tritbench.packing import Network
 from tritbench.packing.weights import PackedGraph
 from tritbench.params import PeerName
 
-__all__ = ["EAGER", "PEERS", "AbsentError", "Call", "FloatNetwork", "Peer"]
-__all__ += ["build_peer", "deployed", "kernel_peers"]
+__all__ = ["EAGER", "EXACT", "PEERS", "AbsentError", "Call", "FloatNetwork", "Peer"]
+__all__ += ["build_peer", "deployed", "exact", "kernel_peers"]
 
 # Of the outputs' norm; 8 bits cost some hundredths. With AVX-512, OpenVINO 2026.4 gives numbers
 # around 1e8 for some int8 networks with narrow layers.
@@ -36,6 +37,7 @@ PEERS: Mapping[PeerName, Callable[[FloatNetwork, Tensor], Peer]] = {
     "onnxruntime int8": ort.int8_dynamic,
     "openvino fp32": ov.fp32,
     "openvino int8": ov.int8,
+    "tritbench int8": own.int8,
 }
 # What multiplies by the trits themselves: of the network and its input, a note and the call.
 TERNARY: Mapping[str, Callable[[PackedGraph, Tensor], tuple[str, Call]]] = {
@@ -98,7 +100,8 @@ def kernel_peers(
     found: dict[str, Call] = {"torch fp32": lambda _: model.module(x)}
     absent: dict[str, str] = {}
     for name in PEERS:
-        if name != "torch compile":  # which takes seconds to compile each case
+        # The one takes seconds to compile each case; the other is the engine again.
+        if name not in ("torch compile", "tritbench int8"):
             try:
                 found[name] = _fixed(build_peer(name, model, x).call, x)
             except AbsentError as error:

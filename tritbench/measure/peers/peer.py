@@ -34,6 +34,7 @@ class FloatNetwork:
 
     Attributes:
         module: of uint8 images where there is a `spec`, else of what the graph takes.
+        captured: the graph as it was captured.
         graph: BatchNorm folded, and the normalization of pixels where there is a `spec`: what one
             deploys. It takes float32, pixels as 0..255.
         spec: how uint8 images become what the network takes.
@@ -41,6 +42,7 @@ class FloatNetwork:
 
     def __init__(self, module: nn.Module, graph: Graph, spec: InputSpec | None = None) -> None:
         self.module = nn.Sequential(*([_Normalize(spec)] if spec else []), module).eval()
+        self.captured = graph
         folded = fold_batch_norm(graph).scaled()
         self.graph = fold_normalization(folded, spec.mean, spec.std) if spec else folded
         self.spec = spec

@@ -196,7 +196,8 @@ def peers_section(results: Results) -> Section | None:
     table = Table("Ternary networks beside other runtimes", header, rows, names=3)
     lead = (
         "The same networks as others run them, in the same run on the same machine; none of them "
-        "is ternary."
+        "is ternary. The engine that runs PTQ and QAT (W1.58A8) is there once more with weights of "
+        "8 bits (tritbench int8, W8A8) and with activations in float32 (tritbench exact, W1.58A32)."
     )
     blocks = [table]
     if results.notes.absent:
