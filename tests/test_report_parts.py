@@ -16,7 +16,7 @@ from report_files import write_sweep
 from tritbench.errors import TritbenchError
 from tritbench.models import Checkpoint, save_checkpoint
 from tritbench.packing import save_trit
-from tritbench.report import chart_data
+from tritbench.report import chart_data, summary
 from tritbench.report.answer import span
 from tritbench.report.flips import read_flips
 from tritbench.report.networks import examine
@@ -25,6 +25,27 @@ from tritbench.report.sections.results import float16_bytes, int8_bytes
 from tritbench.report.sections.sweeps import sweeps_section
 from tritbench.report.summary import fastest_fp32
 from tritbench.report.sweeps import read_sweep_csv
+
+
+def test_the_advice_is_ptq_unless_its_loss_is_significant_and_another_is_not():
+    def runs(ptq, p_ptq, qat, p_qat):
+        made = [("fp32", 0.9, None), ("ptq", ptq, p_ptq), ("qat", qat, p_qat)]
+        found = [point("", accuracy, None, mode) for mode, accuracy, _ in made]
+        for run, (_, _, p) in zip(found, made, strict=True):
+            run.mcnemar_p = p
+        return found
+
+    assert summary.advice(runs(0.898, 0.3, 0.901, 0.2)) == (
+        "Use PTQ for m (-0.20 points, not a significant loss)."
+    )
+    assert summary.advice(runs(0.89, 0.001, 0.899, 0.2)) == (
+        "Use QAT for m (-0.10 points, not a significant loss; PTQ's -1.00 is)."
+    )
+    assert summary.advice(runs(0.89, 0.001, 0.88, 0.001)) == (
+        "Use PTQ for m (-1.00 points, a significant loss)."
+    )
+    assert summary.advice(runs(0.91, 0.001, 0.88, 0.001)).startswith("Use PTQ for m (+1.00 points")
+    assert summary.advice([point("", 0.9, None, "fp32")]) == ""
 
 
 def point(method, accuracy, latency, mode="peer", model="m", batch_size=1):

@@ -17,6 +17,7 @@ from tritbench.report.runs import Run, parse_runs, read_machine
 from tritbench.report.summary import (
     MODE_NAMES,
     NOTHING,
+    advice,
     by_model_and_mode,
     escape_markdown,
     markdown_table,
@@ -92,7 +93,7 @@ def results() -> str:
     run, threads = runs[0], f"{runs[0].threads} thread{'s' if runs[0].threads > 1 else ''}"
     cores = f"{machine.cpu}, {machine.isa}"
     about = f"{run.dataset}, seed {run.seed}; {threads} of {cores}; {run.timestamp[:10]}."
-    return "\n".join([*table, "", escape_markdown(about)])
+    return "\n".join([*table, "", escape_markdown(advice(runs)), "", escape_markdown(about)])
 
 
 def over_seeds() -> str:

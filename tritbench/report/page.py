@@ -20,6 +20,7 @@ from tritbench.report.runs import Results
 from tritbench.report.sections import classes, costs, networks, results, sweeps, training
 from tritbench.report.sections.method import method
 from tritbench.report.seeds import Summary, read_summaries
+from tritbench.report.summary import advice
 from tritbench.report.sweeps import SweepResult, read_sweep_csv
 from tritbench.report.templates import TEMPLATES
 from tritbench.report.vega import vega_script
@@ -129,6 +130,7 @@ def page_html(found: Results, evidence: Evidence, title: str) -> str:
         sentence=answer.sentence(found),
         figures=answer.figures(found, evidence.seeds),
         cards=answer.cards(found),
+        advice=advice(found.runs),
         sections=shown,
         charts=_charts(shown),
         method=method(found, evidence.hashes, evidence.dataset),

@@ -111,6 +111,35 @@ def difference(run: Run, runs: Sequence[Run]) -> str:
     return text if run.mcnemar_p is None else f"{text}{verdict(run.mcnemar_p)}"
 
 
+def advice(runs: Sequence[Run]) -> str:
+    """Which ternary form of each network to take, and why; nothing where there is none.
+
+    That is PTQ, which takes seconds and no labels, unless it loses significantly and QAT does not;
+    where both do, the one that loses less.
+    """
+    found = []
+    for model in dict.fromkeys(run.model for run in runs):
+        firsts = [g[0] for g in by_model_and_mode([run for run in runs if run.model == model])]
+        ternary = [run for run in firsts if run.mode != "fp32"]
+        if not ternary:
+            continue
+        cost = {run.mode: f"{points(run, runs):+.2f}" for run in ternary}
+        losing = [run for run in ternary if _loses(run, runs)]
+        kept = [run for run in ternary if run not in losing]
+        best = kept[0] if kept else max(losing, key=lambda run: run.test_accuracy)
+        words = f"{cost[best.mode]} points, {'not ' * (best not in losing)}a significant loss"
+        if kept and losing:
+            others = ", ".join(f"{MODE_NAMES[run.mode]}'s {cost[run.mode]}" for run in losing)
+            words += f"; {others} {'are' if len(losing) > 1 else 'is'}"
+        found.append(f"{MODE_NAMES[best.mode]} for {model} ({words})")
+    return f"Use {', '.join(found)}." if found else ""
+
+
+def _loses(run: Run, runs: Sequence[Run]) -> bool:
+    lost = points(run, runs) < 0
+    return lost and run.mcnemar_p is not None and run.mcnemar_p < SIGNIFICANT
+
+
 def verdict(p: float) -> str:
     """A p-value, after a star where the difference is significant.
 
