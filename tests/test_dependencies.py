@@ -11,12 +11,12 @@ from ruamel.yaml import YAML
 ROOT = Path(__file__).parents[1]
 REPORT = ROOT / "stages/report.py"
 # They take minutes at most and import nearly all of what they name: whole folders do for them.
-QUICK = {"evaluate", "report", "table"}
+QUICK = {"evaluate", "report", "scenarios", "table"}
 
 
 def stages():
     """Each stage with a script: its name, the script, and its dependencies."""
-    own = ("inputs", "methods", "zoo", "zoo/cifar10")
+    own = ("inputs", "methods", "scenarios", "zoo", "zoo/cifar10")
     for name in ("dvc.yaml", *(f"{folder}/dvc.yaml" for folder in own)):
         for stage, about in YAML(typ="safe").load(ROOT / name)["stages"].items():
             flag, *words = about["cmd"].removeprefix("python ").split()

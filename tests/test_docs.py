@@ -87,6 +87,8 @@ COMMANDS: dict[str, str | Elsewhere] = {
     # docs/installing.md
     "python -m tritbench.runtime": AS_IT_IS,
     "make wheel": Elsewhere("tests/test_wheel.py"),
+    # docs/measuring.md
+    "dvc repro scenarios/dvc.yaml": "dvc repro -s scenarios/dvc.yaml",
     # docs/methods.md
     "dvc exp run -S ptq.method=optimal": CHANGE,
     "dvc exp run -S qat.method=ttq": CHANGE,

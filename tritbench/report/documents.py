@@ -30,6 +30,7 @@ RUNS = BENCHMARKS / "quantization_runs.csv"
 SEEDS = BENCHMARKS / "methods_raw.csv"
 KERNELS = BENCHMARKS / "kernels.csv"
 MACHINES = BENCHMARKS / "machines.csv"
+SCENARIOS = BENCHMARKS / "scenarios.csv"
 BLOCK = re.compile(r"(<!-- figures:(\S+) -->\n).*?(<!-- /figures -->)", re.DOTALL)
 # What the first columns of README's table are called in the whole one, beside the first latency.
 SHOWN = ("model", "mode", "test accuracy", "Δ", "bytes", "smaller")
@@ -133,7 +134,7 @@ def sizes() -> str:
 
 def kernels() -> str:
     """The engine beside its peers: microseconds, and how many times the engine's."""
-    rows = _kernel_rows()
+    rows = _rows(KERNELS)
     names = dict.fromkeys(_engine(row) for row in rows if not row["engine"].startswith("native"))
     header = ["µs", "batch", "tritbench", "limit", "reached", *names]
     table = []
@@ -161,10 +162,40 @@ def threads() -> str:
     found = [
         f"{row['case']} at batch {row['batch_size']} "
         f"{1 / float(row['native_speedup']):.2f}× faster ({_micro(row['latency_s'])} µs)"
-        for row in _kernel_rows()
+        for row in _rows(KERNELS)
         if row["engine"].startswith("native, ")
     ]
     return f"Two threads: {'; '.join(found)}."
+
+
+def scenarios() -> str:
+    """What a caller sees, by how the calls come in."""
+    rows = _rows(SCENARIOS)
+    of = {(row["model"], row["mode"], row["scenario"]): row for row in rows}
+    header = ["network", "mode", "single stream, p90", "server, p99", "queries a second there"]
+    header += ["offline, images a second", "its test accuracy"]
+    table = []
+    for model, mode in dict.fromkeys((row["model"], row["mode"]) for row in rows):
+        single, server, offline = (
+            of[model, mode, scenario] for scenario in ("single stream", "server", "offline")
+        )
+        table.append(
+            [
+                model,
+                MODE_NAMES[mode],
+                f"{_micro(single['latency_p90_s'])} µs",
+                f"{_micro(server['latency_p99_s'])} µs",
+                f"{float(server['rate']):,.0f}",
+                f"{float(offline['images_per_s']):,.0f}",
+                f"{float(offline['test_accuracy']):.2%}",
+            ]
+        )
+    threads = {row["scenario"]: row["threads"] for row in rows}
+    about = (
+        f"Machine {rows[0]['machine']}, {rows[0]['timestamp'][:10]}; single stream and server on "
+        f"{threads['server']} thread, offline on {threads['offline']}."
+    )
+    return "\n".join([*markdown_table(header, table), "", about])
 
 
 def _two_digits(value: float | None) -> str:
@@ -179,8 +210,8 @@ def _groups() -> list[list[Run]]:
     return by_model_and_mode(_runs())
 
 
-def _kernel_rows() -> list[dict[str, str]]:
-    with KERNELS.open(newline="", encoding="utf-8") as file:
+def _rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 
@@ -206,5 +237,6 @@ FIGURES: dict[str, tuple[Path, Callable[[], str]]] = {
     "sizes": (RUNS, sizes),
     "kernels": (KERNELS, kernels),
     "threads": (KERNELS, threads),
+    "scenarios": (SCENARIOS, scenarios),
     "machines": (MACHINES, lambda: machines.table(MACHINES)),
 }
