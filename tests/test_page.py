@@ -23,6 +23,8 @@ CHARTS = 18  # drawings on the page of `full_page`
 # Vega draws again after the window has changed.
 FITS = """() => [...document.querySelectorAll(".drawing")].every(
   (drawing) => drawing.firstElementChild.scrollWidth <= drawing.clientWidth)"""
+ALL_DRAWN = """() => [...document.querySelectorAll(".drawing")].every(
+  (drawing) => drawing.querySelector("svg"))"""
 COLOR = "element => getComputedStyle(element).{}"
 
 
@@ -44,6 +46,12 @@ def browser() -> Iterator[Any]:
         started.close()
 
 
+def open_sections(page: Any) -> None:
+    for summary in page.locator("details.part:not([open]) > summary").all()[::-1]:
+        summary.click()
+    page.wait_for_function(ALL_DRAWN)
+
+
 @pytest.fixture(scope="module")
 def opened(browser: Any, file: Path) -> tuple[Any, list[str]]:
     """The page with its charts drawn, and what it said or asked for but itself."""
@@ -55,6 +63,7 @@ def opened(browser: Any, file: Path) -> tuple[Any, list[str]]:
     page.on("request", lambda request: noises.append(request.url))
     page.goto(file.as_uri())
     page.wait_for_selector(DRAWN, state="attached")
+    open_sections(page)
     return page, noises
 
 
@@ -136,11 +145,34 @@ def test_tables_open_one_by_one_and_all_together(page: Any) -> None:
     assert not any(table.is_visible() for table in tables.all())
     page.locator("details.data summary").first.click()
     assert tables.first.is_visible()
-    button = page.get_by_role("button", name="Show all tables")
+    button = page.get_by_role("button", name="Open everything")
     button.click()
     assert all(table.is_visible() for table in tables.all())
-    page.get_by_role("button", name="Hide all tables").click()
+    page.get_by_role("button", name="Close everything").click()
     assert not any(table.is_visible() for table in tables.all())
+    open_sections(page)
+    page.locator("details.data[open]").evaluate_all("all => all.forEach(e => e.open = false)")
+
+
+def test_sections_open_and_a_link_to_one_opens_it(browser: Any, file: Path) -> None:
+    page = browser.new_page(viewport={"width": 390, "height": 800})
+    page.set_default_timeout(PATIENCE)
+    page.goto(file.as_uri())
+    page.wait_for_selector(DRAWN, state="attached")
+    height = "document.documentElement.scrollHeight"
+    closed = page.evaluate(height)
+    first, *others = page.locator("details.part").all()
+    assert first.get_attribute("open") is not None
+    assert not any(other.get_attribute("open") is not None for other in others)
+    page.locator("nav a[href='#speed']").click()
+    page.locator("#speed .drawing svg").first.wait_for()
+    page.goto(f"{file.as_uri()}#method")
+    page.reload()
+    assert page.locator("#method pre").is_visible()
+    open_sections(page)
+    assert page.locator(".hint").locator("visible=true").count()
+    assert closed < page.evaluate(height) / 2
+    page.close()
 
 
 def test_a_chosen_matrix_replaces_the_one_shown(page: Any) -> None:
@@ -166,6 +198,8 @@ def test_a_tooltip_says_what_a_point_is(page: Any) -> None:
 def test_the_keyboard_reaches_everything(page: Any, file: Path) -> None:
     page.goto(file.as_uri())
     page.wait_for_selector(DRAWN, state="attached")
+    page.evaluate("document.querySelectorAll('details.part').forEach(e => e.open = true)")
+    page.wait_for_function(ALL_DRAWN)
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.textContent") == "To the answer"
     page.keyboard.press("Enter")
@@ -205,6 +239,8 @@ def test_without_scripts_the_numbers_are_still_there(browser: Any, file: Path) -
     page.goto(file.as_uri())
     assert "need JavaScript" in page.locator("noscript").inner_text()
     assert page.locator(".answer").is_visible()
+    for summary in page.locator("details.part:not([open]) > summary").all()[::-1]:
+        summary.click()
     page.locator("details.data summary").first.click()
     assert page.locator("details.data table").first.is_visible()
     page.close()

@@ -41,22 +41,41 @@ async function draw(figure) {
   figure.finalize = drawn.finalize;
 }
 
-const figures = [...document.querySelectorAll("figure[data-chart]")];
-for (const figure of figures) {
+for (const figure of document.querySelectorAll("figure[data-chart]")) {
   figure.querySelector("select")?.addEventListener("change", (event) => {
     figure.dataset.panel = event.target.value;
     draw(figure);
   });
 }
-Promise.all(figures.map(draw)).then(() => {
+
+// A drawing is as wide as its place, and one in a closed section has none.
+function drawOpened() {
+  const waiting = document.querySelectorAll("details.part[open] figure[data-chart]:not([data-drawn])");
+  for (const figure of waiting) figure.dataset.drawn = "";
+  window.dispatchEvent(new Event("resize")); // those drawn before, if the window has changed since
+  return Promise.all([...waiting].map(draw));
+}
+const parts = document.querySelectorAll("details.part");
+for (const part of parts) part.addEventListener("toggle", drawOpened);
+
+function reveal() {
+  const part = document.getElementById(location.hash.slice(1))?.querySelector("details.part");
+  if (part) part.open = true;
+}
+window.addEventListener("hashchange", reveal);
+reveal();
+window.addEventListener("beforeprint", () => {
+  for (const part of parts) part.open = true;
+});
+drawOpened().then(() => {
   document.documentElement.dataset.charts = "drawn";
 });
 
-const button = document.getElementById("tables");
+const button = document.getElementById("all");
 button.hidden = false;
 button.addEventListener("click", () => {
   const open = button.getAttribute("aria-pressed") !== "true";
   button.setAttribute("aria-pressed", String(open));
-  button.textContent = open ? "Hide all tables" : "Show all tables";
-  for (const details of document.querySelectorAll("details.data")) details.open = open;
+  button.textContent = open ? "Close everything" : "Open everything";
+  for (const details of document.querySelectorAll("details")) details.open = open;
 });
