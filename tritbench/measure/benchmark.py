@@ -219,9 +219,10 @@ def _peers(
     def of_float(name: PeerName) -> dict[str, Peer]:
         return {name: build_peer(name, network, images)}
 
-    builders: dict[str, Callable[[], dict[str, Peer]]] = {EXACT: exactly}
-    builders |= {name: partial(of_float, name) for name in PEERS}
-    for name, build in builders.items():
+    builders: dict[str, Callable[[], dict[str, Peer]]] = {
+        name: partial(of_float, name) for name in PEERS
+    }
+    for name, build in [*builders.items(), (EXACT, exactly)]:
         try:
             if name not in names:
                 raise AbsentError("not in evaluate.peers")
