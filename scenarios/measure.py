@@ -21,7 +21,7 @@ from tritbench.pipeline.evaluate import SUFFIX, shared_columns
 
 OUT = Path("benchmarks/scenarios.csv")
 SECONDS = 3.0  # of each, at least
-LOAD = 0.5  # of the server: the share of its time that answers take
+LOAD = 0.5  # of the server, in what a single stream got through
 BATCH = 128  # images, offline
 
 
@@ -46,7 +46,7 @@ def measured(params: Params, name: str, mode: str, dataset: Dataset) -> Iterator
     one, everything = 1, len(os.sched_getaffinity(0))
     call = runner(params, name, path, dataset, one)
     single = single_stream(call, images, SECONDS)
-    rate = LOAD / (sum(single.latencies) / len(single.latencies))
+    rate = LOAD * single.images / single.seconds
     found = {
         "single stream": (single, one, 1, None),
         "server": (server(call, images, rate, SECONDS, params.seed), one, 1, rate),

@@ -50,11 +50,12 @@ def single_stream(
         least: seconds that it goes on for, and for LEAST_QUERIES queries.
     """
     _warm_up(call, images[:1])
+    singles = images.split(1)
     latencies: list[float] = []
     logits: list[Tensor] = []
     start = now = clock()
     while now - start < least or len(latencies) < LEAST_QUERIES:
-        image = _image(images, len(latencies))
+        image = singles[len(latencies) % len(singles)]
         before = clock()
         answer = call(image)
         now = clock()
@@ -100,13 +101,14 @@ def server(
     One that comes while another is worked on waits, and its waiting counts.
     """
     _warm_up(call, images[:1])
+    singles = images.split(1)
     count = max(LEAST_QUERIES, round(rate * least))
     due = np.random.default_rng(seed).exponential(1 / rate, count).cumsum().tolist()
     latencies: list[float] = []
     logits: list[Tensor] = []
     start = clock()
     for number, arrival in enumerate(due):
-        image = _image(images, number)
+        image = singles[number % len(singles)]
         while clock() - start < arrival:
             pass  # a sleep would end later than many a query takes
         answer = call(image)
@@ -114,11 +116,6 @@ def server(
         if len(logits) < len(images):
             logits.append(answer)
     return Taken(latencies, clock() - start, count, torch.cat(logits))
-
-
-def _image(images: Tensor, number: int) -> Tensor:
-    at = number % len(images)
-    return images[at : at + 1]
 
 
 def _warm_up(call: Call, images: Tensor) -> None:
