@@ -185,7 +185,7 @@ def scenarios() -> str:
                 MODE_NAMES[mode],
                 f"{_micro(single['latency_p90_s'])} µs",
                 f"{_micro(server['latency_p99_s'])} µs",
-                f"{float(server['rate']):,.0f}",
+                f"{float(server['images_per_s']):,.0f}",
                 f"{float(offline['images_per_s']):,.0f}",
                 f"{float(offline['test_accuracy']):.2%}",
             ]
