@@ -2,16 +2,18 @@
 
     python scripts/kernels.py [--min-run-time SECONDS] [--min-runs N] [CASE …]
 
-One thread, one run, interleaved medians. PyTorch is always there; ONNX Runtime,
+One thread, one run, interleaved medians. They take the place of the same instruction set's and
+case's rows of before; other rows stay. PyTorch is always there; ONNX Runtime,
 OpenVINO and ggml are where `pip install -e '.[peers]'` put them.
 """
 
 import argparse
 import csv
 import io
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from tritbench import train
 from tritbench.errors import reported
@@ -68,12 +70,24 @@ def write(output: Path, measured_cases: Iterable[Case], min_run_time: float, min
             )
     for reason, names in reasons.items():
         print(f"no {reason} ({', '.join(dict.fromkeys(names))})")
+    found: list[dict[str, Any]] = [
+        {key: _rounded(value) for key, value in row.items()} for row in rows
+    ]
+    kept = others(output, {(row["isa"], row["case"]) for row in found})
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
-    writer.writerows({key: _rounded(value) for key, value in row.items()} for row in rows)
+    writer.writerows(kept + found)
     write_atomic(output, text.getvalue())
-    print(f"{output}: {len(rows)} rows")
+    print(f"{output}: {len(found)} rows, and {len(kept)} from before")
+
+
+def others(output: Path, measured: Collection[tuple[str, str]]) -> list[dict[str, Any]]:
+    """The rows of a file that are of other instruction sets or cases than those measured now."""
+    if not output.exists():
+        return []
+    with output.open(newline="", encoding="utf-8") as file:
+        return [row for row in csv.DictReader(file) if (row["isa"], row["case"]) not in measured]
 
 
 def _rounded(value: object) -> object:

@@ -38,6 +38,7 @@ BATCH_SIZES = (1, 128)
 # Names and batches that are large enough for a second thread.
 THREADED = (("cnn", 128), ("4096×4096", 128), ("resnet18", 1))
 COLUMNS = (
+    "isa",
     "case",
     "batch_size",
     "engine",
@@ -95,6 +96,8 @@ def measure(case: Case, min_run_time: float, min_runs: int) -> tuple[list[Row], 
     """
     if not runtime.NATIVE:
         raise TritbenchError("the native engine was not built: there are no kernels to measure")
+    from tritbench.runtime import engine
+
     engines: dict[str, Call] = {"native": runtime.from_packed(case.network, 1, "auto", "int8")}
     batch = len(case.x)
     if (case.name, batch) in THREADED:
@@ -102,9 +105,11 @@ def measure(case: Case, min_run_time: float, min_runs: int) -> tuple[list[Row], 
     peers, absent = kernel_peers(case.model, case.network, case.normalized)
     engines |= peers
     taken = interleaved(engines, case.x, threads=1, min_run_time=min_run_time, min_runs=min_runs)
-    limit, limit_by = limit_seconds(case.network, batch)
+    isa = engine.choose_isa("auto")
+    limit, limit_by = limit_seconds(case.network, batch, isa)
     rows: list[Row] = [
         {
+            "isa": isa,
             "case": case.name,
             "batch_size": batch,
             "engine": name,
@@ -120,8 +125,8 @@ def measure(case: Case, min_run_time: float, min_runs: int) -> tuple[list[Row], 
     return rows, absent
 
 
-def limit_seconds(network: Network, batch: int) -> tuple[float, str]:
-    """The least time that this machine allows, and what bounds it.
+def limit_seconds(network: Network, batch: int, isa: str) -> tuple[float, str]:
+    """The least time that this machine allows with an instruction set, and what bounds it.
 
     Every layer multiplies each weight it has at each position, at the rate that the kernel has when
     a layer lies in the first-level cache; and reads its 2-bit weights once, at the rate at which so
@@ -133,7 +138,6 @@ def limit_seconds(network: Network, batch: int) -> tuple[float, str]:
     shapes = graph.shapes()
     nodes = [node for node in graph.nodes if len(node.inputs) > 1 and node.inputs[1] in weights]
     sizes = [math.prod(weights[str(node.inputs[1])].shape) / 4 for node in nodes]
-    isa = runtime.available_isas()[0]
     bytes_rate, product_rate = engine.machine_limits(isa, max(int(sum(sizes)), 1024))
     products = [
         batch

@@ -30,6 +30,7 @@ RUNS = BENCHMARKS / "quantization_runs.csv"
 SEEDS = BENCHMARKS / "methods_raw.csv"
 KERNELS = BENCHMARKS / "kernels.csv"
 MACHINES = BENCHMARKS / "machines.csv"
+NETWORKS = BENCHMARKS / "networks.csv"
 SCENARIOS = BENCHMARKS / "scenarios.csv"
 BLOCK = re.compile(r"(<!-- figures:(\S+) -->\n).*?(<!-- /figures -->)", re.DOTALL)
 # What the first columns of README's table are called in the whole one, beside the first latency.
@@ -134,35 +135,51 @@ def sizes() -> str:
 
 def kernels() -> str:
     """The engine beside its peers: microseconds, and how many times the engine's."""
-    rows = _rows(KERNELS)
-    names = dict.fromkeys(_engine(row) for row in rows if not row["engine"].startswith("native"))
-    header = ["µs", "batch", "tritbench", "limit", "reached", *names]
+    return _engines(KERNELS, "µs", 1e6)
+
+
+def networks() -> str:
+    """The same for whole networks, in milliseconds."""
+    return _engines(NETWORKS, "ms", 1e3)
+
+
+def _engines(path: Path, unit: str, scale: float) -> str:
+    rows = [row for row in _rows(path) if not row["engine"].startswith("native, ")]
+    names = dict.fromkeys(_engine(row) for row in rows if row["engine"] != "native")
+    header = ["instructions", unit, "batch", "tritbench", "limit", "reached", *names]
     table = []
-    for case in dict.fromkeys((row["case"], row["batch_size"]) for row in rows):
-        taken = {_engine(row): row for row in rows if (row["case"], row["batch_size"]) == case}
+    for case in dict.fromkeys((row["isa"], row["case"], row["batch_size"]) for row in rows):
+        taken = {
+            _engine(row): row
+            for row in rows
+            if (row["isa"], row["case"], row["batch_size"]) == case
+        }
         native = taken["native"]
         cells = [
-            f"**{_micro(native['latency_s'])}**",
-            f"{_micro(native['limit_s'])} ({native['limit_by']})",
+            f"**{_short(native['latency_s'], scale)}**",
+            f"{_short(native['limit_s'], scale)} ({native['limit_by']})",
             f"{float(native['reached']):.0%}",
         ]
         for name in names:
             row = taken.get(name)
             ratio = row and f"{float(row['native_speedup']):.1f}×"
-            cells.append(f"{_micro(row['latency_s'])} ({ratio})" if row else "")
+            cells.append(f"{_short(row['latency_s'], scale)} ({ratio})" if row else "")
         table.append([*case, *cells])
-    lines = [f"| {' | '.join(header)} |", f"|---|{'--:|' * (len(header) - 1)}"]
+    lines = [f"| {' | '.join(header)} |", f"|---|---|{'--:|' * (len(header) - 2)}"]
     lines += [f"| {' | '.join(cells)} |" for cells in table]
-    first = rows[0]
-    return "\n".join([*lines, "", f"Machine {first['machine']}, {first['timestamp'][:10]}."])
+    machines = dict.fromkeys(
+        f"{row['isa']}: machine {row['machine']}, {row['timestamp'][:10]}" for row in rows
+    )
+    return "\n".join([*lines, "", f"{'; '.join(machines)}."])
 
 
 def threads() -> str:
     """How much faster more threads make the engine."""
     found = [
-        f"{row['case']} at batch {row['batch_size']} "
-        f"{1 / float(row['native_speedup']):.2f}× faster ({_micro(row['latency_s'])} µs)"
-        for row in _rows(KERNELS)
+        f"{row['case']} at batch {row['batch_size']} ({row['isa']}) "
+        f"{1 / float(row['native_speedup']):.2f}× faster ({_short(row['latency_s'], 1e6)} µs)"
+        for path in (KERNELS, NETWORKS)
+        for row in _rows(path)
         if row["engine"].startswith("native, ")
     ]
     return f"Two threads: {'; '.join(found)}."
@@ -183,8 +200,8 @@ def scenarios() -> str:
             [
                 model,
                 MODE_NAMES[mode],
-                f"{_micro(single['latency_p90_s'])} µs",
-                f"{_micro(server['latency_p99_s'])} µs",
+                f"{_short(single['latency_p90_s'])} µs",
+                f"{_short(server['latency_p99_s'])} µs",
                 f"{float(server['images_per_s']):,.0f}",
                 f"{float(offline['images_per_s']):,.0f}",
                 f"{float(offline['test_accuracy']):.2%}",
@@ -225,8 +242,8 @@ def _engine(row: dict[str, str]) -> str:
     return " ".join(filter(None, (WORDS.get(word, word) for word in words)))
 
 
-def _micro(seconds: str) -> str:
-    value = 1e6 * float(seconds)
+def _short(seconds: str, scale: float = 1e6) -> str:
+    value = scale * float(seconds)
     return f"{value:.3g}" if value < 1000 else f"{value:,.0f}"
 
 
@@ -236,6 +253,7 @@ FIGURES: dict[str, tuple[Path, Callable[[], str]]] = {
     "summary": (BENCHMARKS / "summary.md", summary),
     "sizes": (RUNS, sizes),
     "kernels": (KERNELS, kernels),
+    "networks": (NETWORKS, networks),
     "threads": (KERNELS, threads),
     "scenarios": (SCENARIOS, scenarios),
     "machines": (MACHINES, lambda: machines.table(MACHINES)),
