@@ -21,7 +21,7 @@ from tritbench.measure import rows
 from tritbench.measure.machine import fingerprint
 from tritbench.sweep import local
 from tritbench.sweep.experiments import Progress, reference
-from tritbench.sweep.plan import read_sweep, trainings
+from tritbench.sweep.plan import Point, read_sweep, trainings
 
 FILE = """
 jobs: 2
@@ -202,6 +202,43 @@ def test_a_sweep_goes_on_after_command_and_worker_were_killed(tmp_path):
     assert len(listed) == len(set(listed)) == 4
     assert text(made).count("train_fp32") == 1
     assert text(made).count("evaluate") in (4, 5)  # that in which the worker died, twice
+
+
+@pytest.mark.parametrize(("deaths", "error"), [(1, None), (2, "its worker ended twice")])
+def test_a_point_whose_worker_ended_without_a_word_has_a_second_try(monkeypatch, deaths, error):
+    made = set()
+
+    class Dying:
+        """A queue whose first workers end over what they take."""
+
+        folder = "logs"
+        tries = 0
+
+        def add(self, task):
+            self.tries += 1
+            if self.tries > deaths:
+                made.add(task.name)
+            return str(self.tries)
+
+        def workers(self):
+            return 1
+
+        def waiting(self):
+            return set()
+
+        def active(self):
+            return set()
+
+        def log(self, entry):
+            return None
+
+    monkeypatch.setattr(local, "finished", lambda start: set(made))
+    monkeypatch.setattr(local, "POLL_SECONDS", 0)
+    point = Point("one", {}, None)
+    with Progress(1, 0) as progress:
+        ((name, said),) = local._drain(Dying(), "0" * 40, [point], {}, 1, progress)
+    assert name == "one"
+    assert said is None if error is None else said.startswith(error)
 
 
 def test_a_cache_that_dvc_cannot_name_is_told_before_anything_runs(tmp_path, monkeypatch):

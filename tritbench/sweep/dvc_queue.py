@@ -93,15 +93,23 @@ class Queue:
             with _quiet():
                 self._repo.experiments.remove(exp_names=list(names))
 
-    def log(self, entry: str) -> str:
-        """The last lines of an experiment, or what its worker says where it has none itself."""
+    def log(self, entry: str) -> str | None:
+        """The last lines of an experiment, or what its worker says where it has none itself.
+
+        None where neither said anything: its worker ended over it.
+        """
         own = Path(self._queue.pid_dir) / entry / f"{entry}.out"
         if own.is_file() and (text := last_lines(own.read_text(errors="replace"), LAST_LINES)):
             return text
         for result, done in self._queue._iter_done_tasks():
             if done.stash_rev == entry and result.traceback:
                 return last_lines(str(result.traceback), LAST_LINES)
-        return f"no output: its worker ended (its log lies in {self._queue.wdir})"
+        return None
+
+    @property
+    def folder(self) -> str:
+        """Where the workers' own logs lie."""
+        return str(self._queue.wdir)
 
 
 @contextlib.contextmanager

@@ -59,7 +59,9 @@ def _drain(
     """
     made = finished(start)  # also by a worker that outlived its driver
     left = deque(tasks)
+    tasks_by_name = {task.name: task for task in tasks}
     pending: dict[str, str] = {}
+    again: set[str] = set()  # those whose worker ended without a word: they have a second try
     waiting: set[str] = set()
     while left or pending:
         # Queueing a point takes a lock that a worker needs as well to start one, and a worker that
@@ -70,7 +72,8 @@ def _drain(
                 if task.name in made:
                     yield task.name, None
                 else:
-                    pending[task.name] = entries.get(task.name) or queue.add(task)
+                    kept = None if task.name in again else entries.get(task.name)
+                    pending[task.name] = kept or queue.add(task)
         # Workers end when they find nothing to do for a while, perhaps just before we queued.
         working = queue.workers()
         wanted = min(jobs, len(pending))
@@ -89,4 +92,10 @@ def _drain(
                 yield name, None
             elif entry not in waiting | active:
                 del pending[name]
-                yield name, queue.log(entry)
+                said = queue.log(entry)
+                if said is None and name not in again:
+                    # Killed for memory, say, or ended between taking a point and running it.
+                    again.add(name)
+                    left.append(tasks_by_name[name])
+                else:
+                    yield name, said or f"its worker ended twice (logs lie in {queue.folder})"
