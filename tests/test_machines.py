@@ -53,7 +53,7 @@ def test_the_table_shows_what_the_run_says(benchmarks):
     lines = table(benchmarks / "machines.csv").splitlines()
     assert len(lines) == len(rows) + 4
     first = rows[0]
-    # Both are rounded to what their latencies carry, so equal ones may differ in the last digit.
+    # It is the ratio of two latencies of four digits each: off by up to one part in a thousand.
     assert first.fastest_speedup <= first.speedup * 1.001
     assert f"{1e6 * first.latency_s:.3g}" in lines[2]
     assert first.cpu in lines[-1]

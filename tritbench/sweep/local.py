@@ -72,8 +72,7 @@ def _drain(
                 if task.name in made:
                     yield task.name, None
                 else:
-                    kept = None if task.name in again else entries.get(task.name)
-                    pending[task.name] = kept or queue.add(task)
+                    pending[task.name] = entries.get(task.name) or queue.add(task)
         # Workers end when they find nothing to do for a while, perhaps just before we queued.
         working = queue.workers()
         wanted = min(jobs, len(pending))
@@ -91,11 +90,11 @@ def _drain(
                 del pending[name]
                 yield name, None
             elif entry not in waiting | active:
-                del pending[name]
                 said = queue.log(entry)
                 if said is None and name not in again:
                     # Killed for memory, say, or ended between taking a point and running it.
                     again.add(name)
-                    left.append(tasks_by_name[name])
+                    pending[name] = queue.add(tasks_by_name[name])
                 else:
+                    del pending[name]
                     yield name, said or f"its worker ended twice (logs lie in {queue.folder})"
