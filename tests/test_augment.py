@@ -42,10 +42,23 @@ def test_a_crop_moves_an_image_by_up_to_an_eighth_and_fills_with_black() -> None
         assert (image == 0).sum() == 3 * (128 - (16 - abs(down)) * (8 - abs(right)))
 
 
+def test_a_cutout_is_a_black_square_somewhere_in_the_image() -> None:
+    images = numbered(2000)
+    made = augment(images, draw(["cutout"], 2000, generator()))
+    black = (made == 0).all(1)
+    assert made.equal(images * ~black[:, None])
+    rows, columns = black.any(2), black.any(1)
+    assert black.equal(rows[:, :, None] & columns[:, None, :])
+    assert rows.sum(1).unique().tolist() == [2, 3, 4]
+    assert columns.sum(1).unique().tolist() == [1, 2]
+    assert rows.any(0).all()
+    assert columns.any(0).all()
+
+
 def test_a_process_sees_its_part_of_the_whole_batch() -> None:
     images, own = numbered(64), slice(16, 32)
-    whole = augment(images, draw(["flip", "crop"], 64, generator(5)))
-    part = augment(images[own], draw(["flip", "crop"], 64, generator(5))[own])
+    whole = augment(images, draw(["flip", "crop", "cutout"], 64, generator(5)))
+    part = augment(images[own], draw(["flip", "crop", "cutout"], 64, generator(5))[own])
     assert part.equal(whole[own])
 
 
@@ -55,7 +68,7 @@ def test_nothing_is_drawn_where_nothing_is_asked_for() -> None:
     assert torch.rand(3, generator=stream).equal(torch.rand(3, generator=generator()))
 
 
-@pytest.mark.parametrize("names", [("flip",), ("flip", "crop")])
+@pytest.mark.parametrize("names", [("flip",), ("flip", "crop"), ("flip", "cutout")])
 def test_training_with_a_teacher_is_the_seeds_alone(names: tuple[str, ...]) -> None:
     pixels = torch.randint(0, 256, (64, 1, 8, 8), generator=generator()).to(torch.uint8)
     images = Images(pixels, torch.arange(64) % 3)

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 _PADDING = 8  # a crop moves an image by up to an eighth of its side: 4 pixels of 32
+_CUT = 4  # a cutout's side is about a quarter of the image's: 8 pixels of 32
 
 
 @dataclass(frozen=True)
@@ -17,20 +18,23 @@ class Draws:
     Attributes:
         flipped: bool [n], mirrored from left to right.
         moved: float64 [n, 2], down and right, each in [0, 1) of where a crop may begin.
+        cut: float64 [n, 2], down and right, each in [0, 1) of where a cutout's centre may be.
     """
 
     flipped: Tensor
     moved: Tensor | None
+    cut: Tensor | None
 
     def __getitem__(self, own: slice) -> "Draws":
-        return Draws(self.flipped[own], None if self.moved is None else self.moved[own])
+        moved, cut = (None if part is None else part[own] for part in (self.moved, self.cut))
+        return Draws(self.flipped[own], moved, cut)
 
 
 def draw(names: Collection[str], count: int, generator: torch.Generator) -> Draws:
     """Draw for a whole batch, so that every process has the same and takes its part.
 
     Args:
-        names: of augmentations, `flip` and `crop`.
+        names: of augmentations, `flip`, `crop` and `cutout`.
         count: images of the batch.
         generator: of this training's random numbers.
     """
@@ -40,19 +44,36 @@ def draw(names: Collection[str], count: int, generator: torch.Generator) -> Draw
     moved = None
     if "crop" in names:
         moved = torch.rand(count, 2, generator=generator, dtype=torch.float64)
-    return Draws(flipped, moved)
+    cut = None
+    if "cutout" in names:
+        cut = torch.rand(count, 2, generator=generator, dtype=torch.float64)
+    return Draws(flipped, moved, cut)
 
 
 def augment(pixels: Tensor, draws: Draws) -> Tensor:
     """The images [n, channels, height, width] as drawn; a crop sees black beyond the border.
 
     Crops are of the image's size, out of the image with a border of an eighth of its side on each
-    (He et al., arXiv 1512.03385, section 4.2: 4 pixels around 32×32).
+    (He et al., arXiv 1512.03385, section 4.2: 4 pixels around 32×32). A cutout is a black square of
+    a quarter of the image's side, less where it reaches beyond the image (arXiv 1708.04552).
     """
     if draws.flipped.any():
         mirrored = draws.flipped.to(pixels.device).view(-1, 1, 1, 1)
         pixels = torch.where(mirrored, pixels.flip(3), pixels)
-    return pixels if draws.moved is None else _crop(pixels, draws.moved.to(pixels.device))
+    if draws.moved is not None:
+        pixels = _crop(pixels, draws.moved.to(pixels.device))
+    return pixels if draws.cut is None else _cutout(pixels, draws.cut.to(pixels.device))
+
+
+def _cutout(pixels: Tensor, centre: Tensor) -> Tensor:
+    within = []
+    for axis, side in enumerate(pixels.shape[2:]):
+        length = max(1, side // _CUT)
+        begin = (centre[:, axis : axis + 1] * side).long() - length // 2
+        offset = torch.arange(side, device=pixels.device) - begin
+        within.append((offset >= 0) & (offset < length))
+    cut = within[0][:, None, :, None] & within[1][:, None, None, :]
+    return pixels.masked_fill(cut, 0)
 
 
 def _crop(pixels: Tensor, moved: Tensor) -> Tensor:

@@ -43,7 +43,7 @@ PeerName = Literal[
     "tritbench int8",
     "tritbench exact",
 ]
-AugmentName = Literal["flip", "crop"]
+AugmentName = Literal["flip", "crop", "cutout"]
 Kept = Literal["int8", "float16"]
 PtqMethod = Literal["threshold", "raw", "absmean", "optimal", "gptq", "descent"]
 

@@ -15,7 +15,7 @@ class SoftTargets:
     """Probabilities that follow a teacher (Hinton et al., arXiv 1503.02531, at temperature 1).
 
     The predictions for every image and, with `flip`, its mirror image are taken once: in each step
-    anew they would be a third of the training's time. Crops are too many for that.
+    anew they would be a third of the training's time. Crops and cutouts are too many for that.
 
     Args:
         teacher: on the device of the pixels.
@@ -45,19 +45,24 @@ class SoftTargets:
     ) -> None:
         self.model, self.labels, self.share, self.smoothing = teacher, labels, share, smoothing
         self.spec, self.autocast, self.memory_format = spec, autocast, memory_format
-        self.known: Tensor | None = None  # targets [1 or 2, n, classes]
-        if "crop" not in augmentations:
+        self.table: Tensor | None = None  # targets [1 or 2, n, classes]
+        if not {"crop", "cutout"} & set(augmentations):
             sides = (False, True) if "flip" in augmentations else (False,)
             predictions = torch.stack([self._predictions(pixels, side, here) for side in sides])
-            self.known = self._mixed(labels.cpu(), predictions)
+            self.table = self._mixed(labels.cpu(), predictions)
 
-    def __call__(self, chosen: Tensor, draws: Draws, batch: Tensor) -> Tensor:
-        """Probabilities [m, classes] for a batch [m, ...] of images, their indices and draws."""
-        if self.known is not None:
-            return self.known[draws.flipped.long(), chosen].to(batch.device)
+    def known(self, chosen: Tensor, draws: Draws) -> Tensor | None:
+        """Probabilities [m, classes] for images by their indices and draws, where they are taken
+        once."""
+        if self.table is None:
+            return None
+        return self.table[draws.flipped.long(), chosen].to(self.labels.device)
+
+    def of(self, batch: Tensor, labels: Tensor) -> Tensor:
+        """Probabilities [m, classes] for a batch [m, ...] as it was drawn, and its labels."""
         with torch.no_grad():
             predictions = self.model(batch).float().softmax(1)
-        return self._mixed(self.labels[chosen.to(batch.device)], predictions)
+        return self._mixed(labels, predictions)
 
     def _mixed(self, labels: Tensor, predictions: Tensor) -> Tensor:
         classes = predictions.shape[-1]

@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from tritbench import parallel
 from tritbench.augment import augment, draw
+from tritbench.cuda_graph import Replayed
 from tritbench.data import Images
 from tritbench.errors import TritbenchError
 from tritbench.models import InputSpec
@@ -135,7 +136,7 @@ def fit(
     spec: InputSpec,
     recipe: Recipe,
     teacher: nn.Module | None = None,
-    on_step: Callable[[int, int], None] | None = None,
+    on_step: Callable[[int, int], bool] | None = None,
     label: str = "",
     keep: Path | None = None,
     settings: Sequence[object] = (),
@@ -152,7 +153,8 @@ def fit(
         recipe: the hyperparameters; the same recipe gives the same bits on one machine.
         teacher: where recipe.distill is above 0, the model whose predictions are that share of the
             targets; labels are the rest.
-        on_step: called before each step with its number and the number of all steps.
+        on_step: called before each step with its number and the number of all steps; says whether
+            it has changed what the network computes by other means than its parameters.
         label: what the progress bar says.
         keep: file that holds the training after each epoch while it lasts; where it holds this one,
             from an earlier call that did not come to its end, training goes on from there.
@@ -229,7 +231,13 @@ class _Loop:
         self.memory_format = _memory_format(model, spec.normalize(train.pixels[:2]))
         model.to(self.device, memory_format=self.memory_format)  # type: ignore[call-overload]
         groups = _parameter_groups(model, recipe.weight_decay)
-        self.optimizer = torch.optim.AdamW(groups, recipe.learning_rate, (0.9, 0.99), fused=True)
+        graphed = self.device.type == "cuda" and here.size == 1
+        # A CUDA graph reads the learning rate from memory.
+        rate = torch.tensor(recipe.learning_rate, device=self.device) if graphed else 0.0
+        self.optimizer = torch.optim.AdamW(
+            groups, rate, (0.9, 0.99), fused=True, capturable=graphed
+        )
+        self.learn = Replayed(self._learn) if graphed else self._learn
         self.factor = _warmup_cosine(steps * recipe.epochs, recipe.warmup)
         bfloat16 = recipe.precision == "bfloat16"
         self.autocast = torch.autocast(
@@ -280,7 +288,7 @@ class _Loop:
             yield progress
 
     def epoch(
-        self, epoch: int, on_step: Callable[[int, int], None] | None, progress: Any
+        self, epoch: int, on_step: Callable[[int, int], bool] | None, progress: Any
     ) -> tuple[float, float]:
         """Every training image once, in whole batches; the mean loss and the accuracy."""
         recipe, here = self.recipe, self.here
@@ -293,30 +301,46 @@ class _Loop:
         shuffled = torch.randperm(len(self.labels), generator=self.order)
         for index in range(self.steps):
             step = epoch * self.steps + index
-            if on_step is not None:
-                on_step(step, self.steps * recipe.epochs)
+            changed = on_step is not None and on_step(step, self.steps * recipe.epochs)
+            if changed and isinstance(self.learn, Replayed):
+                self.learn.forget()
             chosen = shuffled[index * recipe.batch_size : (index + 1) * recipe.batch_size]
             draws = draw(recipe.augment, len(chosen), self.order)[shard]
             chosen = chosen[shard]
             batch = self.spec.normalize(augment(self.pixels[chosen.to(self.device)], draws))
             batch = batch.contiguous(memory_format=self.memory_format)
-            target = self.labels[chosen.to(self.device)]
-            with self.autocast:
-                logits = self.network(batch).float()
-                if self.soft_targets is None:
-                    loss = F.cross_entropy(logits, target, label_smoothing=recipe.label_smoothing)
-                else:
-                    loss = F.cross_entropy(logits, self.soft_targets(chosen, draws, batch))
-            self.optimizer.zero_grad()
-            loss.backward()
-            for group in self.optimizer.param_groups:
-                group["lr"] = recipe.learning_rate * self.factor(step)
-            self.optimizer.step()
-            total_loss += loss.detach()
-            correct += (logits.argmax(1) == target).sum()
+            labels = self.labels[chosen.to(self.device)]
+            soft = None if self.soft_targets is None else self.soft_targets.known(chosen, draws)
+            self._set_learning_rate(recipe.learning_rate * self.factor(step))
+            loss, right = self.learn(batch, labels, *(() if soft is None else (soft,)))
+            total_loss += loss
+            correct += right
             progress.update()
         loss_sum, hits = here.all_reduce(torch.stack([total_loss, correct])).tolist()
         return loss_sum / (self.steps * here.size), hits / (self.steps * recipe.batch_size)
+
+    def _learn(self, batch: Tensor, labels: Tensor, *soft: Tensor) -> tuple[Tensor, Tensor]:
+        """One step on a batch, its labels and, where they are known, its soft targets; its loss and
+        the number of hits."""
+        self.optimizer.zero_grad()
+        with self.autocast:
+            logits = self.network(batch).float()
+            if self.soft_targets is None:
+                smoothing = self.recipe.label_smoothing
+                loss = F.cross_entropy(logits, labels, label_smoothing=smoothing)
+            else:
+                targets = soft[0] if soft else self.soft_targets.of(batch, labels)
+                loss = F.cross_entropy(logits, targets)
+        loss.backward()
+        self.optimizer.step()
+        return loss.detach(), (logits.argmax(1) == labels).sum()
+
+    def _set_learning_rate(self, value: float) -> None:
+        for group in self.optimizer.param_groups:
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(value)
+            else:
+                group["lr"] = value
 
 
 def steps_per_epoch(images: int, recipe: Recipe) -> int:

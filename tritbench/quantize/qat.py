@@ -164,15 +164,17 @@ def train_qat(
                 asleep.discard(name)
                 require_alive(_layer(name), weight.value, ternary, settings)
 
-    def on_step(step: int, steps: int) -> None:
+    def on_step(step: int, steps: int) -> bool:
         reached = min(1.0, (step + 1) / qat.threshold_warmup) if qat.threshold_warmup else 1.0
         freeze = step == steps // recipe.epochs * (recipe.epochs - qat.frozen_epochs)
+        warming = step < qat.threshold_warmup
         for weight in weights.values():
             weight.quantizer.threshold = weight.quantizer.full_threshold * reached
             if freeze and weight.quantizer.frozen is None:
                 weight.quantizer.freeze(weight.value)
         if step % (steps // recipe.epochs) == 0:
             check_alive()
+        return warming or freeze
 
     by = (settings, qat)
     curve = fit(student, train, validation, spec, recipe, teacher, on_step, label, keep, by)

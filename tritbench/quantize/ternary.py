@@ -74,12 +74,11 @@ def grouped(weight: Tensor, settings: QuantizeParams) -> tuple[Tensor, Tensor, i
     flat = weight.flatten(1)
     inputs = flat.shape[1]
     if settings.granularity == "tensor":
-        return flat.reshape(1, 1, -1), torch.tensor([flat.numel()]), inputs
+        return flat.reshape(1, 1, -1), torch.full((1,), flat.numel(), device=flat.device), inputs
     size = min(settings.group_size or inputs, inputs)
     groups = -(-inputs // size)
     padded = F.pad(flat, (0, groups * size - inputs)).reshape(len(flat), groups, size)
-    lengths = torch.full((groups,), size)
-    lengths[-1] = inputs - (groups - 1) * size
+    lengths = torch.arange(inputs, 0, -size, device=flat.device).clamp(max=size)
     return padded, lengths, size
 
 
@@ -101,15 +100,13 @@ def ternarize(
             becomes ±1 with probability |w| / (2 × threshold × reference), so that the threshold
             is where both outcomes are equally likely.
     """
-    # A power of two keeps the sums of huge weights finite and those of tiny ones above zero.
-    least, greatest = torch.aminmax(weight.detach()) if weight.numel() else (0.0, 0.0)
-    peak = max(-float(least), float(greatest))
-    factor = 1.0 if peak == 0 or 1e-15 < peak < 1e15 else 2.0 ** math.floor(math.log2(peak))
-    pieces, _, size = grouped(weight if factor == 1 else weight / factor, settings)
+    factor = _power_of_two(weight.detach())
+    scaled = weight if factor is None else weight / factor
+    pieces, _, size = grouped(scaled, settings)
     if settings.reference == "raw":
-        relative = pieces if factor == 1 else pieces * factor
+        relative = pieces if factor is None else pieces * factor
     else:
-        reference = references(weight if factor == 1 else weight / factor, settings)[..., None]
+        reference = references(scaled, settings)[..., None]
         relative = pieces / torch.where(reference > 0, reference, 1)
     if noise is not None:
         chance = relative.abs() / (2 * threshold)
@@ -119,8 +116,25 @@ def ternarize(
         trits = BACKENDS[settings.backend](relative, threshold)
     signs = trits.to(pieces.dtype)  # integer arithmetic is slower
     count = torch.linalg.vecdot(signs, signs).clamp(min=1)
-    scale = torch.linalg.vecdot(pieces, signs) / count * factor
+    scale = torch.linalg.vecdot(pieces, signs) / count
+    if factor is not None:
+        scale = scale * factor
     return TernaryWeight(ungrouped(trits, weight.shape), scale, size)
+
+
+def _power_of_two(weight: Tensor) -> float | Tensor | None:
+    """What keeps the sums of huge weights finite and those of tiny ones above zero, if anything has
+    to: at usual magnitudes None, or 1 on a GPU, for which nothing waits there."""
+    if weight.numel() == 0:
+        return None
+    least, greatest = torch.aminmax(weight)
+    if weight.is_cuda:
+        peak = torch.maximum(-least, greatest)
+        usual = (peak == 0) | (peak > 1e-15) & (peak < 1e15)
+        return torch.where(usual, 1.0, torch.ldexp(torch.ones_like(peak), peak.frexp()[1] - 1))
+    height = max(-float(least), float(greatest))
+    usual_height = height == 0 or 1e-15 < height < 1e15
+    return None if usual_height else 2.0 ** math.floor(math.log2(height))
 
 
 def references(weight: Tensor, settings: QuantizeParams) -> Tensor:
@@ -133,7 +147,7 @@ def references(weight: Tensor, settings: QuantizeParams) -> Tensor:
         case "absmax":
             return pieces.abs().amax(2)
         case "absmean":
-            return pieces.abs().sum(2) / lengths.to(weight.device)
+            return pieces.abs().sum(2) / lengths
 
 
 def two_sided(trits: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
