@@ -7,7 +7,7 @@ NATIVE := $(wildcard tritbench/runtime/native/*)
 CPP := $(NATIVE) $(wildcard tests/native/* include/* examples/*.c)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: benchmark check test build lib wheel lint format kernels sanitize soak clean
+.PHONY: benchmark check test isa build lib wheel lint format kernels sanitize soak clean
 
 benchmark: $(ENGINE)
 	@tritbench run
@@ -16,12 +16,14 @@ benchmark: $(ENGINE)
 check: lint
 	@pytest -n auto --dist worksteal -m 'not slow'
 
-# Where there is AVX-512, what depends on instructions runs as on a processor with AVX2 as well.
-AVX2 := ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 TRITBENCH_ISA=avx2
 test: lint
 	@pytest -n auto --dist worksteal
+	@$(MAKE) --no-print-directory -j2 --output-sync isa sanitize
+
+# Where there is AVX-512, what depends on instructions runs as on a processor with AVX2 as well.
+AVX2 := ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 TRITBENCH_ISA=avx2
+isa: $(ENGINE)
 	@! grep -qs avx512 /proc/cpuinfo || $(AVX2) pytest -m isa tests
-	@$(MAKE) --no-print-directory sanitize
 
 # The native engine, also where make believes it to be newer than its sources.
 build:

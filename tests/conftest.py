@@ -1,7 +1,13 @@
 """Property tests draw the same examples at every run, and no test depends on the clock."""
 
+import os
+
 import pytest
 from hypothesis import settings
+
+# Read when PyTorch is imported, here and in what tests start. There is a test on every processor
+# already; threads that wait for one another spin, which took most of the time.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 settings.register_profile("tritbench", deadline=None, derandomize=True)
 settings.load_profile("tritbench")
