@@ -2,7 +2,6 @@
 
 import copy
 from importlib.util import find_spec
-from typing import get_args
 
 import numpy as np
 import pytest
@@ -30,7 +29,7 @@ from tritbench.measure.peers import (
 from tritbench.measure.rows import COLUMNS, rows_csv
 from tritbench.models import Checkpoint, save_checkpoint
 from tritbench.packing import save_trit
-from tritbench.params import EvaluateParams, PeerName
+from tritbench.params import EvaluateParams
 
 CLASSES = ["0", "1", "2"]
 
@@ -76,10 +75,6 @@ def rounding_error(model, x):
                 variance = module(variance.expand_as(values))
             values = module(values)
     return variance.sqrt()
-
-
-def test_every_name_of_the_parameters_is_a_peer():
-    assert {*PEERS, EXACT} == set(get_args(PeerName))
 
 
 @pytest.mark.isa

@@ -27,21 +27,20 @@ from tritbench.measure.latency import Latency, interleaved
 from tritbench.measure.memory import PeakMemory
 from tritbench.measure.peers import (
     EAGER,
-    EXACT,
+    FILE_PEERS,
     PEERS,
     AbsentError,
     FloatNetwork,
     Peer,
     build_peer,
     deployed,
-    exact,
 )
 from tritbench.measure.rows import METRICS, RECIPE, Row
 from tritbench.measure.statistics import ratio_interval
 from tritbench.measure.storage import Storage, float_storage, ternary_storage
 from tritbench.models import load_checkpoint
 from tritbench.packing import load_trit
-from tritbench.params import EvaluateParams, PeerName
+from tritbench.params import EvaluateParams
 from tritbench.provenance import precision_of
 from tritbench.runtime.reference import EagerModel
 
@@ -122,9 +121,7 @@ def measure_model(
     examples = dataset.train.pixels[:CALIBRATION]
     storage = {mode: stored(path) for mode, path in paths.items()}
     wanted = settings.peers if settings.latency else ()
-    peers, absent = _peers(
-        network, wanted, examples, lambda: exact(paths, storage, settings.threads)
-    )
+    peers, absent = _peers(network, wanted, examples, paths, storage, settings.threads)
     storage |= {peer: _peer_storage(built, storage["fp32"]) for peer, built in peers.items()}
     calls: dict[str, Callable[[Tensor], Tensor]] = {
         **models,
@@ -205,24 +202,28 @@ def measure_model(
 
 def _peers(
     network: FloatNetwork,
-    names: Sequence[PeerName],
+    names: Sequence[str],
     images: Tensor,
-    exactly: Callable[[], dict[str, Peer]],
+    paths: Mapping[str, Path],
+    storage: Mapping[str, Storage],
+    threads: int,
 ) -> tuple[dict[str, Peer], dict[str, str]]:
-    """The peers that run a float network of uint8 images, and why the others do not.
+    """The peers that run a float network of uint8 images or its ternary files.
 
-    `exactly` builds those that run the ternary files with float activations.
+    Returns:
+        those of `names` that could be had, and of all others why not.
     """
     peers: dict[str, Peer] = {}
     absent: dict[str, str] = {}
 
-    def of_float(name: PeerName) -> dict[str, Peer]:
+    def of_float(name: str) -> dict[str, Peer]:
         return {name: build_peer(name, network, images)}
 
     builders: dict[str, Callable[[], dict[str, Peer]]] = {
-        name: partial(of_float, name) for name in PEERS
+        **{name: partial(of_float, name) for name in PEERS},
+        **{name: partial(of, paths, storage, threads) for name, of in FILE_PEERS.items()},
     }
-    for name, build in [*builders.items(), (EXACT, exactly)]:
+    for name, build in builders.items():
         try:
             if name not in names:
                 raise AbsentError("not in evaluate.peers")

@@ -14,14 +14,8 @@ from tritbench.data import Images
 from tritbench.errors import TritbenchError
 from tritbench.graph import Graph, capture
 from tritbench.models import InputSpec, check_network
-from tritbench.params import Kept, PtqParams, QatParams, QuantizeParams
-from tritbench.quantize.fake import (
-    FakeInteger,
-    FakeQuantize,
-    LearnedStep,
-    StraightThrough,
-    TrainedScales,
-)
+from tritbench.params import PtqParams, QatParams, QuantizeParams
+from tritbench.quantize.fake import METHODS, FakeInteger, FakeQuantize
 from tritbench.quantize.kept import (
     IntegerWeight,
     by_half,
@@ -35,14 +29,9 @@ from tritbench.quantize.ternary import Quantized, QuantizedWeight, require_alive
 from tritbench.quantize.trits import check_backend
 from tritbench.train import Epoch, Recipe, fit, steps_per_epoch
 from tritbench.validation import describe as describe_errors
+from tritbench.values import Kept
 
 START_IMAGES = 8192  # that PTQ looks at where training starts from its result
-
-METHODS: dict[str, type[FakeQuantize]] = {
-    "ste": StraightThrough,
-    "ttq": TrainedScales,
-    "lsq": LearnedStep,
-}
 
 
 @dataclass(frozen=True)

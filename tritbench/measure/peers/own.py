@@ -59,6 +59,11 @@ def exact(
     }
 
 
+PEERS = {"tritbench int8": int8}
+# They run the ternary files; all others run the float network.
+FILE_PEERS = {"tritbench exact": exact}
+
+
 def _need_engine() -> None:
     if not runtime.NATIVE:
         raise AbsentError("the native engine was not built")

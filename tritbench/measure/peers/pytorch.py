@@ -58,6 +58,12 @@ def int8_dynamic(network: FloatNetwork, _: Tensor) -> Peer:
         return _peer(int8, int8)
 
 
+PEERS = {
+    "torch compile": compiled,
+    "torch int8 dynamic": int8_dynamic,
+}
+
+
 def _peer(call: Any, network: nn.Module) -> Peer:
     # As safetensors, which knows no quantized types: their integers stand for them.
     arrays = [t.int_repr() if t.is_quantized else t for t in _tensors(network.state_dict())]
