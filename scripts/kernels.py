@@ -58,8 +58,8 @@ def write(output: Path, measured_cases: Iterable[Case], min_run_time: float, min
     rows: list[Row] = []
     reasons: dict[str, list[str]] = {}  # by reason and peer, the cases
     for case in measured_cases:
-        measured, absent = measure(case, min_run_time, min_runs)
-        for name, why in absent.items():
+        measured, unavailable = measure(case, min_run_time, min_runs)
+        for name, why in unavailable.items():
             reasons.setdefault(f"{name}: {why}", []).append(case.name)
         for row in measured:
             rows.append({**row, **about})

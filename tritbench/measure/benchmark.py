@@ -29,9 +29,9 @@ from tritbench.measure.peers import (
     EAGER,
     FILE_PEERS,
     PEERS,
-    AbsentError,
     FloatNetwork,
     Peer,
+    UnavailableError,
     build_peer,
     deployed,
 )
@@ -56,7 +56,7 @@ class Result:
         rows: one for each mode and batch size.
         peers: the same for each peer, with mode `peer`; the first is PyTorch with the checkpoint's
             own modules.
-        absent: peer to the reason why it did not.
+        unavailable: peer to the reason why it did not.
         classes: as `class_rows` makes them of the test split.
         confusions: as `confusion_rows` does.
         test_logits: [n, classes] on the test split, by mode.
@@ -66,7 +66,7 @@ class Result:
 
     rows: list[Row]
     peers: list[Row]
-    absent: dict[str, str]
+    unavailable: dict[str, str]
     classes: list[Row]
     confusions: list[Row]
     test_logits: dict[str, Tensor]
@@ -121,7 +121,7 @@ def measure_model(
     examples = dataset.train.pixels[:CALIBRATION]
     storage = {mode: stored(path) for mode, path in paths.items()}
     wanted = settings.peers if settings.latency else ()
-    peers, absent = _peers(network, wanted, examples, paths, storage, settings.threads)
+    peers, unavailable = _peers(network, wanted, examples, paths, storage, settings.threads)
     storage |= {peer: _peer_storage(built, storage["fp32"]) for peer, built in peers.items()}
     calls: dict[str, Callable[[Tensor], Tensor]] = {
         **models,
@@ -191,7 +191,7 @@ def measure_model(
     return Result(
         [row for row in rows if row["mode"] != "peer"],
         [row for row in rows if row["mode"] == "peer"],
-        absent,
+        unavailable,
         class_rows(name, own, test.labels, dataset.classes),
         confusion_rows(name, own, test.labels, dataset.classes),
         own,
@@ -214,7 +214,7 @@ def _peers(
         those of `names` that could be had, and of all others why not.
     """
     peers: dict[str, Peer] = {}
-    absent: dict[str, str] = {}
+    unavailable: dict[str, str] = {}
 
     def of_float(name: str) -> dict[str, Peer]:
         return {name: build_peer(name, network, images)}
@@ -226,11 +226,11 @@ def _peers(
     for name, build in builders.items():
         try:
             if name not in names:
-                raise AbsentError("not in evaluate.peers")
+                raise UnavailableError("not in evaluate.peers")
             peers |= build()
-        except AbsentError as error:
-            absent[name] = str(error)
-    return peers, absent
+        except UnavailableError as error:
+            unavailable[name] = str(error)
+    return peers, unavailable
 
 
 def _peer_storage(peer: Peer, fp32: Storage) -> Storage:

@@ -117,7 +117,9 @@ def _files(
         "max_spread": MAX_SPREAD,
         "timer": timer_overhead(),
         "energy": meter if isinstance(meter, str) else f"RAPL, {len(meter.zones)} packages",
-        "absent_peers": {n: result.absent for n, result in results.items() if result.absent},
+        "absent_peers": {
+            n: result.unavailable for n, result in results.items() if result.unavailable
+        },
         "models": metrics["latency"],
     }
     metrics["metrics"] = brief_metrics(rows)

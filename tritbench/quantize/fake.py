@@ -108,7 +108,7 @@ class FakeQuantize(nn.Module):
         """Keep the trits as they are from here on."""
         self.frozen = self.trits(weight).flatten()
 
-    def hold(self, ternary: TernaryWeight) -> None:
+    def freeze_at(self, ternary: TernaryWeight) -> None:
         """Take these trits from here on, and their scales as those to go on from."""
         self.frozen = ternary.trits.flatten()
         self.base = torch.stack([ternary.scale] * self.sides)
@@ -137,7 +137,7 @@ class StraightThrough(FakeQuantize):
     @torch.no_grad()
     def freeze(self, weight: Tensor) -> None:
         """Keep trits and take the present scales as those to go on from."""
-        self.hold(self.ternary(weight))
+        self.freeze_at(self.ternary(weight))
 
     def quantized(self, weight: Tensor) -> Tensor:
         """The dequantized weight, with the method's gradient."""

@@ -95,8 +95,8 @@ def _descent(layer: Layer, settings: QuantizeParams) -> TernaryWeight:
     else:
         starts = [(scale, scale / 2) for scale in _scales(weight, settings)]
         candidates = _rounded(weight, hessian, plain, starts)
-        candidates = _descended(weight, hessian, candidates, sweeps=3)
-        (best,) = _descended(weight, hessian, [_best(weight, hessian, candidates)], sweeps=20)
+        candidates = _descended(weight, hessian, candidates, passes=3)
+        (best,) = _descended(weight, hessian, [_best(weight, hessian, candidates)], passes=20)
     if layer.predictions is not None:
         bias = layer.bias(best.dequantize())
         best = descend_on_predictions(layer.inputs, best, bias, layer.predictions)
@@ -191,7 +191,7 @@ def _rounded(
 
 
 def _descended(
-    weight: Tensor, hessian: Tensor, candidates: list[TernaryWeight], sweeps: int
+    weight: Tensor, hessian: Tensor, candidates: list[TernaryWeight], passes: int
 ) -> list[TernaryWeight]:
     """Scales, then trits, then scales again, each the best for the other.
 
@@ -203,7 +203,7 @@ def _descended(
         torch.cat(matrices)
         for matrices in zip(*((c.trits.float(), c.scales()) for c in candidates), strict=True)
     )
-    found = descend(many, hessian, trits, scales, sweeps).to(torch.int8).split(len(weight))
+    found = descend(many, hessian, trits, scales, passes).to(torch.int8).split(len(weight))
     return [
         _with_best_scale(weight, hessian, dataclasses.replace(ternary, trits=t))
         for ternary, t in zip(candidates, found, strict=True)

@@ -228,7 +228,7 @@ def _parametrized(
     ternary = {name: of for name, of in places.items() if name not in kept}
     weights = {n: Latent(of, fake_quantize(of, settings, qat)) for n, of in ternary.items()}
     if searched is not None:
-        weights[first].quantizer.hold(searched)
+        weights[first].quantizer.freeze_at(searched)
     return weights
 
 

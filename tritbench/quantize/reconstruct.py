@@ -41,7 +41,7 @@ STATISTICS = 2048  # images that the statistics of a layer's inputs are taken ov
 MOMENTUM = 0.1  # of a batch in the statistics of normalizations
 
 
-class _Network:
+class _Reconstruction:
     """A network on its way from float to ternary, on the device that its steps run on.
 
     Attributes:
@@ -176,7 +176,7 @@ def reconstruct(
             f"ptq.reconstruct = {steps}: expected 0, or a network that gives [n, classes] and not "
             f"{sizes}"
         )
-    network = _Network(graph, device)
+    network = _Reconstruction(graph, device)
     weights = graph.weights()
     each = int(steps * (1 - SETTLING)) // len(weights)
     calibration = calibration[: -(-STATISTICS // len(calibration[0]))]
