@@ -1,7 +1,7 @@
 """One measurement of the comparison of methods; methods/dvc.yaml says which there are.
 
-python -m methods.measure ptq MODEL METHOD | qat MODEL METHOD | sweep MODEL: on seeds that select,
-python -m methods.measure confirm MODEL | control MODEL: on fresh ones.
+python -m methods.measure ptq MODEL METHOD | qat MODEL METHOD | threshold_curve MODEL: on seeds
+that select; python -m methods.measure confirm MODEL | control MODEL: on fresh ones.
 """
 
 import csv
@@ -30,7 +30,7 @@ from tritbench.quantize import TernaryWeight
 from tritbench.training_state import state_file
 
 THRESHOLDS = [round(0.1 * step, 1) for step in range(2, 11)]
-SWEPT = ("threshold", "optimal", "gptq")
+CURVES = ("threshold", "optimal", "gptq")  # methods that have one
 BATCH = 1000
 
 Row = dict[str, Any]
@@ -96,17 +96,17 @@ def control(params: Params, name: str) -> str:
     return write(f"control/{name}", rows)
 
 
-def sweep(params: Params, name: str) -> str:
+def threshold_curve(params: Params, name: str) -> str:
     """Quantize the first seed's network at many thresholds."""
     start = next(starts(params, name, "selection"))
     rows = []
-    for method in SWEPT:
+    for method in CURVES:
         for threshold in THRESHOLDS:
             settings = {"threshold": threshold, "reference": "absmean"}
             at = params.quantize.model_copy(update=settings)
             changed = start.params.model_copy(update={"quantize": at})
             rows.append({"threshold": threshold} | by_ptq(replace(start, params=changed), method))
-    return write(f"sweep/{name}", rows)
+    return write(f"threshold_curve/{name}", rows)
 
 
 def by_ptq(start: Start, method: str) -> Row:
@@ -201,7 +201,7 @@ def write(name: str, rows: Iterable[Mapping[str, Any]]) -> str:
 MEASUREMENTS: dict[str, Callable[..., str]] = {
     "ptq": ptq,
     "qat": qat,
-    "sweep": sweep,
+    "threshold_curve": threshold_curve,
     "confirm": confirm,
     "control": control,
 }
