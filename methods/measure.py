@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from methods.baseline import SEEDS, checkpoint_path, load, load_anywhere
 from tritbench import models, train
 from tritbench.data import Dataset, Images
+from tritbench.devices import use_device
 from tritbench.errors import TritbenchError, reported
 from tritbench.files import write_atomic
 from tritbench.graph import run
@@ -77,7 +78,7 @@ def confirm(params: Params, name: str) -> str:
 
 def control(params: Params, name: str) -> str:
     """FP32 trained on by QAT's recipe: what further epochs and distillation give by themselves."""
-    device = train.use_device(params.train.device, params.train.threads)
+    device = use_device(params.train.device, params.train.threads)
     rows = []
     for start in starts(params, name, "confirmation"):
         network, teacher = module(start), module(start)
@@ -213,7 +214,7 @@ def main() -> None:
     if kind not in MEASUREMENTS:
         raise TritbenchError(f"{kind!r}: expected one of {', '.join(MEASUREMENTS)}")
     params = load_anywhere()
-    train.use_device("cpu", params.train.threads)
+    use_device("cpu", params.train.threads)
     print(f"{kind}: {MEASUREMENTS[kind](params, *arguments)}")
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tritbench import train
 from tritbench.data import Dataset
+from tritbench.devices import use_device
 from tritbench.measure.benchmark import Result, measure_model
 from tritbench.measure.classes import classes_without_images
 from tritbench.measure.energy import Meter, find_meter
@@ -41,7 +41,7 @@ def evaluate(params: Params, dataset: Dataset, folder: Path) -> dict[str, str | 
     Raises:
         TritbenchError: naming a file that cannot be used.
     """
-    train.use_device("cpu", params.evaluate.threads)
+    use_device("cpu", params.evaluate.threads)
     modes = [mode for mode in SUFFIX if mode == "fp32" or mode in params.evaluate.modes]
     paths = {
         name: {mode: folder / name / f"{mode}.{SUFFIX[mode]}" for mode in modes}
