@@ -165,21 +165,31 @@ def train_qat(
 
     by = (settings, qat)
     curve = fit(student, train, validation, spec, recipe, teacher, on_step, label, keep, by)
-    found: dict[str, QuantizedWeight] = {}
-    with torch.no_grad():
-        for name, weight in weights.items():
-            weight.quantizer.threshold = weight.quantizer.full_threshold
-            found[name] = ternary = weight.quantizer.ternary(weight.value)
-            require_alive(_layer(name), weight.value, ternary, settings)
-        for name, of in places.items():
-            if kept.get(name) != "float16":
-                for place in of:
-                    parametrize.remove_parametrizations(place.module, place.attribute, False)
-            if name in kept:
-                found[name] = _keep(of[0].value, name, kept[name])
-            of[0].value.copy_(found[name].dequantize())
-        found = {name: found[name] for name in places}
+    found = _final(weights, places, kept, settings)
     return Quantized(capture(student, spec.normalize(train.pixels[:2])), found), curve
+
+
+@torch.no_grad()
+def _final(
+    weights: Mapping[str, Latent],
+    places: Mapping[str, tuple[Place, ...]],
+    kept: Mapping[str, Kept],
+    settings: QuantizeParams,
+) -> dict[str, QuantizedWeight]:
+    """What training ends with; the modules have it in place of what they were trained through."""
+    found: dict[str, QuantizedWeight] = {}
+    for name, weight in weights.items():
+        weight.quantizer.threshold = weight.quantizer.full_threshold
+        found[name] = ternary = weight.quantizer.ternary(weight.value)
+        require_alive(_layer(name), weight.value, ternary, settings)
+    for name, of in places.items():
+        if kept.get(name) != "float16":
+            for place in of:
+                parametrize.remove_parametrizations(place.module, place.attribute, False)
+        if name in kept:
+            found[name] = _keep(of[0].value, name, kept[name])
+        of[0].value.copy_(found[name].dequantize())
+    return {name: found[name] for name in places}
 
 
 def _keep(weight: Tensor, name: str, kind: Kept) -> QuantizedWeight:
