@@ -1,7 +1,7 @@
 """One measurement of the comparison of methods; methods/dvc.yaml says which there are.
 
-python -m methods.measure ptq MODEL METHOD | qat MODEL METHOD | sweep MODEL: on seeds that select,
-python -m methods.measure confirm MODEL | control MODEL: on fresh ones.
+python -m methods.measure ptq MODEL METHOD | qat MODEL METHOD | threshold_curve MODEL: on seeds
+that select; python -m methods.measure confirm MODEL | control MODEL: on fresh ones.
 """
 
 import csv
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from methods.baseline import SEEDS, checkpoint_path, load, load_anywhere
 from tritbench import models, train
 from tritbench.data import Dataset, Images
+from tritbench.devices import use_device
 from tritbench.errors import TritbenchError, reported
 from tritbench.files import write_atomic
 from tritbench.graph import run
@@ -30,7 +31,7 @@ from tritbench.quantize import TernaryWeight
 from tritbench.training_state import state_file
 
 THRESHOLDS = [round(0.1 * step, 1) for step in range(2, 11)]
-SWEPT = ("threshold", "optimal", "gptq")
+CURVES = ("threshold", "optimal", "gptq")  # methods that have one
 BATCH = 1000
 
 Row = dict[str, Any]
@@ -77,7 +78,7 @@ def confirm(params: Params, name: str) -> str:
 
 def control(params: Params, name: str) -> str:
     """FP32 trained on by QAT's recipe: what further epochs and distillation give by themselves."""
-    device = train.use_device(params.train.device, params.train.threads)
+    device = use_device(params.train.device, params.train.threads)
     rows = []
     for start in starts(params, name, "confirmation"):
         network, teacher = module(start), module(start)
@@ -96,17 +97,17 @@ def control(params: Params, name: str) -> str:
     return write(f"control/{name}", rows)
 
 
-def sweep(params: Params, name: str) -> str:
+def threshold_curve(params: Params, name: str) -> str:
     """Quantize the first seed's network at many thresholds."""
     start = next(starts(params, name, "selection"))
     rows = []
-    for method in SWEPT:
+    for method in CURVES:
         for threshold in THRESHOLDS:
             settings = {"threshold": threshold, "reference": "absmean"}
             at = params.quantize.model_copy(update=settings)
             changed = start.params.model_copy(update={"quantize": at})
             rows.append({"threshold": threshold} | by_ptq(replace(start, params=changed), method))
-    return write(f"sweep/{name}", rows)
+    return write(f"threshold_curve/{name}", rows)
 
 
 def by_ptq(start: Start, method: str) -> Row:
@@ -201,7 +202,7 @@ def write(name: str, rows: Iterable[Mapping[str, Any]]) -> str:
 MEASUREMENTS: dict[str, Callable[..., str]] = {
     "ptq": ptq,
     "qat": qat,
-    "sweep": sweep,
+    "threshold_curve": threshold_curve,
     "confirm": confirm,
     "control": control,
 }
@@ -213,7 +214,7 @@ def main() -> None:
     if kind not in MEASUREMENTS:
         raise TritbenchError(f"{kind!r}: expected one of {', '.join(MEASUREMENTS)}")
     params = load_anywhere()
-    train.use_device("cpu", params.train.threads)
+    use_device("cpu", params.train.threads)
     print(f"{kind}: {MEASUREMENTS[kind](params, *arguments)}")
 
 

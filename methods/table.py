@@ -24,7 +24,7 @@ def main() -> None:
     write_atomic(raw, rows_csv(params))
     for path, content in tables(raw, params).items():
         write_atomic(path, content)
-    write_atomic(OUT / "sweep.csv", sweep(params))
+    write_atomic(OUT / "sweep.csv", threshold_curve(params))
     write_atomic(OUT / "thresholds.svg", thresholds(params))
     print(f"table: {raw}, {OUT / 'methods.csv'}, {OUT / 'thresholds.svg'}")
 
@@ -54,7 +54,7 @@ def tables(raw: Path, params: Params) -> dict[Path, str]:
     }
 
 
-def sweep(params: Params) -> str:
+def threshold_curve(params: Params) -> str:
     """Accuracies of each model, method and threshold as CSV, which the report shows."""
     dataset = read_description(params.data.folder).name
     accuracies = ("accuracy", "fp32_accuracy", "test_accuracy", "fp32_test_accuracy")
@@ -63,7 +63,7 @@ def sweep(params: Params) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["model", *columns, "dataset"])
     for name in params.models:
-        for run in read(RESULTS / "sweep" / f"{name}.csv"):
+        for run in read(RESULTS / "threshold_curve" / f"{name}.csv"):
             writer.writerow([name, *(run[column] for column in columns), dataset])
     return text.getvalue()
 
@@ -72,7 +72,7 @@ def thresholds(params: Params) -> str:
     """Validation accuracy by threshold as SVG, a panel for each model, a line for each method."""
     rows: list[dict[str, Any]] = []
     for name in params.models:
-        runs = read(RESULTS / "sweep" / f"{name}.csv")
+        runs = read(RESULTS / "threshold_curve" / f"{name}.csv")
         rows += [
             {
                 "model": name,

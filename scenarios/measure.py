@@ -9,8 +9,9 @@ import torch
 from tqdm import tqdm
 
 from scenarios.queries import Call, Taken, offline, server, single_stream
-from tritbench import data, runtime, train
+from tritbench import data, runtime
 from tritbench.data import Dataset
+from tritbench.devices import use_device
 from tritbench.errors import reported
 from tritbench.files import write_atomic
 from tritbench.measure.accuracy import score
@@ -94,7 +95,7 @@ def figures(rounds: Sequence[Taken], dataset: Dataset) -> Row:
 
 def runner(params: Params, name: str, mode: str, dataset: Dataset, threads: int) -> Call:
     """What runs a network: FP32 as one deploys it in PyTorch, ternary files on the engine."""
-    train.use_device("cpu", threads)
+    use_device("cpu", threads)
     path = Path("models") / name / f"{mode}.{SUFFIX[mode]}"
     if path.suffix == ".trit":
         return runtime.load(path, threads)

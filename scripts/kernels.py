@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tritbench import train
+from tritbench.devices import use_device
 from tritbench.errors import reported
 from tritbench.files import write_atomic
 from tritbench.measure.kernels import COLUMNS, NAMES, Case, cases, measure
@@ -39,7 +39,7 @@ def main() -> None:
     unknown = sorted(set(flags.cases) - {*NAMES, *NETWORKS})
     if unknown:
         parser.error(f"{unknown[0]!r}: expected one of {known}")
-    train.use_device("cpu", 1)
+    use_device("cpu", 1)
     for output, names, make in (
         (flags.output, NAMES, cases),
         (flags.networks, tuple(NETWORKS), network_cases),
@@ -58,8 +58,8 @@ def write(output: Path, measured_cases: Iterable[Case], min_run_time: float, min
     rows: list[Row] = []
     reasons: dict[str, list[str]] = {}  # by reason and peer, the cases
     for case in measured_cases:
-        measured, absent = measure(case, min_run_time, min_runs)
-        for name, why in absent.items():
+        measured, unavailable = measure(case, min_run_time, min_runs)
+        for name, why in unavailable.items():
             reasons.setdefault(f"{name}: {why}", []).append(case.name)
         for row in measured:
             rows.append({**row, **about})

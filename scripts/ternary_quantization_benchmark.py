@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tritbench import data, models, train
+from tritbench.devices import use_device
 from tritbench.errors import TritbenchError, reported
 from tritbench.measure.rows import append_rows
 from tritbench.params import Params, load_params, parse_params
@@ -110,7 +111,7 @@ def benchmark(params: Params, name: str, output: Path, folder: Path) -> None:
     print(f"data: {dataset.name}, {counts} images of {len(dataset.classes)} classes", flush=True)
     warn_of_classes_without_images(dataset, "data")
     own = params.of(name)
-    device = train.use_device(own.train.device, own.train.threads)
+    device = use_device(own.train.device, own.train.threads)
     check_schedule(own.qat, train.qat_recipe(own, device), len(dataset.train))
     about = shared_columns(dataset, params.seed, ROOT)
     paths = {mode: folder / f"{mode}.{suffix}" for mode, suffix in SUFFIX.items()}

@@ -30,7 +30,7 @@ def main() -> None:
         contents[f"model/{name}"] = {
             "network": params.fp32_entry(name),
             "precision": choose(train.precision, train.device),
-            "files": model_hashes(params.model[name]),
+            "files": model_hashes(params.model[name], name),
         }
     for name, content in contents.items():
         write_atomic(OUT / f"{name}.json", json.dumps(content, indent=2) + "\n")

@@ -11,7 +11,7 @@ import pytest
 
 from tritbench.data.description import ARRAYS
 from tritbench.data.sources._torchvision import torchvision_datasets
-from tritbench.data.sources.published import PUBLISHED
+from tritbench.data.sources.published import SETS
 from tritbench.params import DataParams
 
 ROOT = Path(__file__).parents[1]
@@ -31,7 +31,7 @@ def be_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
     monkeypatch.setenv("no_proxy", "*")
-    for name, published in PUBLISHED.items():
+    for name, published in SETS.items():
         monkeypatch.delenv(f"{name.upper().replace('-', '_')}_DIR", raising=False)
         monkeypatch.setattr(getattr(torchvision_datasets(), published.torchvision), "mirrors", [])
 

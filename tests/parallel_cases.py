@@ -8,10 +8,11 @@ from torch import nn
 
 from tritbench import parallel
 from tritbench.data import Images
+from tritbench.devices import use_device
 from tritbench.models import InputSpec
 from tritbench.params import QatParams, QuantizeParams
 from tritbench.quantize import train_qat
-from tritbench.train import Recipe, fit, use_device
+from tritbench.train import Recipe, fit
 
 SPEC = InputSpec((1, 8, 8), (0.5,), (0.25,))
 CASES = ["fp32", "bfloat16", "ste", "ttq", "lsq"]

@@ -6,10 +6,11 @@ from networks import SETTINGS, spec
 
 from tritbench import cuda_graph
 from tritbench.data import Images
+from tritbench.devices import use_device
 from tritbench.models import build
 from tritbench.params import QatParams, QuantizeParams
 from tritbench.quantize import train_qat
-from tritbench.train import Recipe, use_device
+from tritbench.train import Recipe
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
 

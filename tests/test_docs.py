@@ -31,6 +31,7 @@ class Elsewhere:
 
 
 AS_IT_IS = ""
+TRACED = "torch trace"  # CONTRIBUTING.md's peer
 
 
 # The real command on stages that do nothing, and the real check of the parameters.
@@ -215,20 +216,27 @@ def apply(block, root):
 
 
 def test_what_contributing_shows_works(clone):
-    """A PTQ method, an operation, a codec, a model: the lines shown are all that each takes."""
+    """Each kind of thing that can be added: the lines shown, of one file, are all that it takes."""
     changed = blocks(ROOT / "CONTRIBUTING.md", "diff")
-    assert len(changed) == 4
+    assert len(changed) == 7
     for block in changed:
         apply(block, clone)
-    known = "import tritbench.graph.ops as o; o.OPS['sin']"
+        assert len(re.findall(r"^--- ", block, re.MULTILINE)) == 1
+    known = (
+        "from tritbench.data.sources import SOURCES; SOURCES['sun397']\n"
+        "from tritbench.graph.ops import OPS; OPS['sin']"
+    )
     run(clone, sys.executable, "-c", known, PYTHONPATH=str(clone))
     params = YAML().load((clone / "params.yaml").read_text())
     params["models"], params["model"]["narrow"] = ["narrow"], {"units": 4}
     with (clone / "params.yaml").open("w") as file:
         YAML().dump(params, file)
-    changes = ["-S", "ptq.method=half", "-S", "packing.codec=four"]
-    inspect = ["tritbench", "inspect", "models/narrow/ptq.trit"]
-    run(clone, "dvc", "exp", "run", "quantize_ptq@narrow", *changes, PYTHONPATH=str(clone))
+    peers = f"evaluate.peers=['{TRACED}']"
+    changes = ["ptq.method=half", "qat.method=clipped", "packing.codec=four", peers]
+    flags = [flag for change in changes for flag in ("-S", change)]
+    inspect = ["tritbench", "inspect", "models/narrow/qat.trit"]
+    run(clone, "dvc", "exp", "run", "evaluate", *flags, PYTHONPATH=str(clone))
     facts = json.loads(run(clone, *inspect, "--json", PYTHONPATH=str(clone)))
     assert facts["codec"] == "four"
     assert [each["operation"] for each in facts["operations"]].count("linear") == 2
+    assert TRACED in (clone / "benchmarks/peers.csv").read_text()

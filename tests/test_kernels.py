@@ -13,7 +13,7 @@ from tritbench.measure.kernels import (
     limit_seconds,
     measure,
 )
-from tritbench.measure.peers import AbsentError, kernel_peers, ort
+from tritbench.measure.peers import UnavailableError, kernel_peers, ort
 from tritbench.measure.peers.tq2_0 import multiply
 from tritbench.models import InputSpec, build
 from tritbench.packing.version1 import PackedLayer, chain_graph
@@ -30,9 +30,9 @@ def case():
 
 
 def test_engines_are_timed_beside_each_other_and_the_limit():
-    rows, absent = measure(case(), min_run_time=0.0, min_runs=3)
+    rows, unavailable = measure(case(), min_run_time=0.0, min_runs=3)
     assert [row["engine"] for row in rows[:2]] == ["native", "torch fp32"]
-    assert "ggml" in absent["ggml tq2_0"] or "single" in absent["ggml tq2_0"]
+    assert "ggml" in unavailable["ggml tq2_0"] or "single" in unavailable["ggml tq2_0"]
     assert set(COLUMNS) - set(rows[0]) == {"machine", "timestamp"}
     native, eager = rows[:2]
     assert native["native_speedup"] == 1
@@ -102,11 +102,11 @@ def test_onnxruntime_multiplies_by_the_same_trits(inputs, group):
 
 
 def test_what_has_no_2_bit_form_is_named():
-    with pytest.raises(AbsentError, match="groups of 64 weights"):
+    with pytest.raises(UnavailableError, match="groups of 64 weights"):
         two_bit(np.ones((2, 128), np.int8), np.ones((2, 2), np.float32), np.ones((1, 128)), 64)
     cnn = build("cnn", {"channels": [2], "hidden": 3}, SPEC.shape, 3, seed=0).eval()
     _, network = float_and_ternary(cnn, SPEC)
-    with pytest.raises(AbsentError, match="conv2d has no 2-bit form"):
+    with pytest.raises(UnavailableError, match="conv2d has no 2-bit form"):
         ort.two_bit(network.packed, torch.zeros(1, *SPEC.shape))
 
 

@@ -82,7 +82,7 @@ def with_variables(outputs, inputs, side):
     return by_words(in_chans=inputs, num_classes=outputs, img_size=side)
 
 
-class Network(nn.Module):
+class Wrapped(nn.Module):
     def __init__(self, channels, n_classes):
         super().__init__()
         self.body = by_words(in_chans=channels, num_classes=n_classes, img_size=8)
@@ -101,7 +101,7 @@ VARIABLES = {"outputs": "$classes", "inputs": "$channels", "side": "$size"}
         ("by_words", {}),
         ("passes_on", {"kind": "any"}),
         ("with_variables", VARIABLES),
-        ("Network", {}),
+        ("Wrapped", {}),
     ],
 )
 def test_a_factory_gets_what_it_has_a_name_for(factory, settings):

@@ -16,10 +16,11 @@ from safetensors.torch import load_file
 from tiny import write_tiny_dataset
 
 from tritbench import models, parallel
+from tritbench.devices import use_device
 from tritbench.errors import TritbenchError
 from tritbench.packing import load_trit
 from tritbench.quantize.qat import METHODS
-from tritbench.train import Recipe, fit, use_device
+from tritbench.train import Recipe, fit
 
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent

@@ -143,10 +143,10 @@ def test_coordinate_descent_never_increases_the_output_error_and_ends_in_an_opti
     weight, hessian = layer.weight, layer.moments.hessian
     start = ternarize(weight, settings(), 0.5)
     scale = start.scales()
-    trits = descend(weight, hessian, start.trits.float(), scale, sweeps=1)
+    trits = descend(weight, hessian, start.trits.float(), scale, passes=1)
     once = output_error(weight, hessian, trits * scale)
     assert (once <= output_error(weight, hessian, start.dequantize())).all()
-    trits = descend(weight, hessian, trits, scale, sweeps=1000)
+    trits = descend(weight, hessian, trits, scale, passes=1000)
     least = output_error(weight, hessian, trits * scale)
     for column, value in itertools.product(range(24), (-1.0, 0.0, 1.0)):
         other = trits.clone()

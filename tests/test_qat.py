@@ -70,11 +70,11 @@ def test_ttq_has_two_scales_and_the_gradients_of_its_paper(granularity):
     quantized = quantizer(latent)
     trits = ternarize(weight, settings(granularity=granularity), 0.5).trits
     quantized.backward(gradient)
-    pieces = zip(
+    by_group = zip(
         *(groups(t, granularity) for t in (weight, gradient, trits, quantized, latent.grad)),
         strict=True,
     )
-    for (where, w), (_, g), (_, t), (_, q), (_, latent_gradient) in pieces:
+    for (where, w), (_, g), (_, t), (_, q), (_, latent_gradient) in by_group:
         positive, negative = w[t > 0].abs().mean(), w[t < 0].abs().mean()
         expected_latent = g.clone()
         if (t > 0).any():
@@ -98,11 +98,11 @@ def test_lsq_rounds_to_its_step_with_the_gradients_of_its_paper(granularity):
     latent = weight.clone().requires_grad_()
     quantized = quantizer(latent)
     quantized.backward(gradient)
-    pieces = zip(
+    by_group = zip(
         *(groups(t, granularity) for t in (weight, gradient, quantized, latent.grad)), strict=True
     )
     share = (quantizer.base[0].numel() / weight.numel()) ** 0.5
-    for (where, w), (_, g), (_, q), (_, latent_gradient) in pieces:
+    for (where, w), (_, g), (_, q), (_, latent_gradient) in by_group:
         step = quantizer.base[0][where]
         relative = w / step
         torch.testing.assert_close(q, relative.clamp(-1, 1).round() * step)

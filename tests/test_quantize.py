@@ -109,10 +109,10 @@ def test_ternarize_is_threshold_times_reference_with_least_squares_scales(
     size = int(granularity.split(":")[1]) if ":" in granularity else columns
     groups = [weight] if granularity == "tensor" else list(weight)
     for row, values in enumerate(groups):
-        pieces = [values] if granularity == "tensor" else values.split(size)
-        for group, piece in enumerate(pieces):
-            bound = {"raw": 1.0, "absmax": piece.abs().max(), "absmean": piece.abs().mean()}
-            relative = piece / bound[reference]
+        parts = [values] if granularity == "tensor" else values.split(size)
+        for group, part in enumerate(parts):
+            bound = {"raw": 1.0, "absmax": part.abs().max(), "absmean": part.abs().mean()}
+            relative = part / bound[reference]
             expected = (relative >= threshold).float() - (relative <= -threshold).float()
             start = group * size
             found = (
@@ -121,7 +121,7 @@ def test_ternarize_is_threshold_times_reference_with_least_squares_scales(
                 else ternary.trits[row, start : start + size]
             )
             assert torch.equal(found.float(), expected)
-            best = (piece * expected).sum() / expected.abs().sum().clamp(min=1)
+            best = (part * expected).sum() / expected.abs().sum().clamp(min=1)
             torch.testing.assert_close(ternary.scale[row, group], best)
             part = ternary.dequantize() if granularity == "tensor" else ternary.dequantize()[row]
             if granularity != "tensor":

@@ -186,7 +186,7 @@ def measured(tmp_path_factory):
         patch.setattr(baseline, "SEEDS", {"selection": range(2), "confirmation": range(5, 7)})
         patch.setattr(measure, "SEEDS", baseline.SEEDS)
         patch.setattr(measure, "THRESHOLDS", [0.5, 0.8])
-        patch.setattr(measure, "SWEPT", ["threshold"])
+        patch.setattr(measure, "CURVES", ["threshold"])
         settings = load_params()
         data.fetch(settings.data, settings.seed)
         for phase in baseline.SEEDS:
@@ -194,7 +194,7 @@ def measured(tmp_path_factory):
         for method in ("optimal", "descent"):
             measure.ptq(settings, "mlp", method)
         measure.qat(settings, "mlp", "ste")
-        for stage in (measure.sweep, measure.confirm, measure.control):
+        for stage in (measure.threshold_curve, measure.confirm, measure.control):
             stage(settings, "mlp")
         table.main()
     return folder

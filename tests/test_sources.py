@@ -21,7 +21,7 @@ from tritbench.data.sources import mirrors
 from tritbench.data.sources._torchvision import torchvision_datasets
 from tritbench.data.sources.idx_files import FILES, TEST_IMAGES, TEST_LABELS, TRAIN_IMAGES
 from tritbench.data.sources.mirrors import PATIENCE, PATIENCE_IN_ALL, Mirrors
-from tritbench.data.sources.published import PUBLISHED, UNCOMPRESSED, describe
+from tritbench.data.sources.published import SETS, UNCOMPRESSED, describe
 from tritbench.errors import EXIT_NO_SOURCE
 
 OFFICIAL = ROOT.parent / "shared" / "fashion-mnist"
@@ -41,8 +41,8 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def official(published: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with small files, which for now are Fashion-MNIST's official ones."""
     hashes = tuple(digest((published / file).read_bytes()) for file in FILES)
-    stand_in = dataclasses.replace(PUBLISHED["fashion-mnist"], hashes=hashes)
-    monkeypatch.setitem(PUBLISHED, "fashion-mnist", stand_in)
+    stand_in = dataclasses.replace(SETS["fashion-mnist"], hashes=hashes)
+    monkeypatch.setitem(SETS, "fashion-mnist", stand_in)
     return published
 
 
@@ -270,7 +270,7 @@ def test_mnist_and_kmnist_work_the_same(
     with pytest.raises(NoSource, match=variable):
         fetch(params(name), 0)
     hashes = tuple(digest((published / file).read_bytes()) for file in FILES)
-    monkeypatch.setitem(PUBLISHED, name, dataclasses.replace(PUBLISHED[name], hashes=hashes))
+    monkeypatch.setitem(SETS, name, dataclasses.replace(SETS[name], hashes=hashes))
     assert_complete(fetch(params(name), 0), variable)
 
 

@@ -126,6 +126,6 @@ def test_held_trits_go_where_the_module_goes():
 
     weight = torch.randn(6, 10)
     quantizer = StraightThrough(weight, settings())
-    quantizer.hold(quantizer.ternary(weight))
+    quantizer.freeze_at(quantizer.ternary(weight))
     quantizer.to("meta")
     assert all(tensor.is_meta for tensor in (quantizer.frozen, quantizer.base, quantizer.gain))

@@ -14,9 +14,10 @@ from tritbench.errors import TritbenchError
 from tritbench.files import write_atomic
 from tritbench.graph import capture
 from tritbench.packing import read_trit, trit_bytes
-from tritbench.params import LEAST_CALIBRATION, PtqMethod, PtqParams, QuantizeParams
+from tritbench.params import LEAST_CALIBRATION, PtqParams, QuantizeParams
 from tritbench.quantize.ptq import quantize_graph
 from tritbench.shapes import InputSpec
+from tritbench.values import PtqMethod
 
 if TYPE_CHECKING:
     from torch.utils.data import DataLoader

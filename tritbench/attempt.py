@@ -12,6 +12,7 @@ from torch import nn
 
 from tritbench import data, models, train
 from tritbench.data import Dataset
+from tritbench.devices import use_device
 from tritbench.files import read_yaml, write_atomic
 from tritbench.graph import OPS, Graph, run
 from tritbench.inputs import dataset_hashes
@@ -107,7 +108,7 @@ def attempt(asked: Attempt) -> Found:
     """
     params = parameters(asked)
     (name,) = params.models
-    train.use_device(params.train.device, params.train.threads)
+    use_device(params.train.device, params.train.threads)
     dataset = data.load(_images(params, asked.out), params.data.validation, params.seed)
     checkpoint, normalization = _fp32(asked, params, name, dataset)
     paths = {"fp32": asked.out / "fp32.safetensors", "ptq": asked.out / "ptq.trit"}
@@ -118,7 +119,7 @@ def attempt(asked: Attempt) -> Found:
         paths["qat"] = asked.out / "qat.trit"
         trained, _ = train_qat(params, name, dataset, checkpoint, f"{name} QAT")
         write_ternary(paths["qat"], trained, checkpoint, dataset, params, name)
-    train.use_device("cpu", params.evaluate.threads)
+    use_device("cpu", params.evaluate.threads)
     about = shared_columns(dataset, params.seed, None)
     result = measure(params, name, paths, dataset, about)
     write_atomic(asked.out / "runs.csv", rows_csv(result.rows))
@@ -189,8 +190,8 @@ def _normalization(asked: Attempt, network: nn.Module, dataset: Dataset) -> tupl
         if shape[0] in (1, 3) and shape[0] % len(mean) == 0:
             times = shape[0] // len(mean)
             specs[words] = InputSpec(shape, mean * times, std * times)
-    few = dataset.validation.select(torch.arange(min(len(dataset.validation), _TRIED_ON)))
-    loss = {w: train.score(network, few, few, spec).val_loss for w, spec in specs.items()}
+    subset = dataset.validation.select(torch.arange(min(len(dataset.validation), _TRIED_ON)))
+    loss = {w: train.score(network, subset, subset, spec).val_loss for w, spec in specs.items()}
     best = min(loss, key=loss.__getitem__)
     return specs[best], f"{best}, the best of {len(specs)} usual ways on validation images"
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from tritbench.files import sha256
 from tritbench.params import DataParams
+from tritbench.registry import entry_point
 
 Hashes = dict[str, str]  # SHA-256 by the name of a file, module or parameter
 
@@ -23,13 +24,16 @@ Hashes = dict[str, str]  # SHA-256 by the name of a file, module or parameter
 def dataset_hashes(params: DataParams) -> Hashes:
     """The files of `path:FOLDER`, by name; empty for a published data set, whose bytes are known.
 
-    A folder in it has one hash of the names, sizes and times of all files below, which may be
-    millions. Where FOLDER is not there, `download` says what is wrong with it.
+    Of a source that a user's package registers these are its modules. A folder in FOLDER has one
+    hash of the names, sizes and times of all files below, which may be millions. Where FOLDER is
+    not there, `download` says what is wrong with it.
     """
     folder = params.users_folder
     found = sorted(folder.iterdir()) if folder and os.path.isdir(folder) else []
     files = {file.name: sha256(file) for file in found if file.is_file()}
-    return files | {f"{child.name}/": _tree_hash(child) for child in found if child.is_dir()}
+    files |= {f"{child.name}/": _tree_hash(child) for child in found if child.is_dir()}
+    registered = entry_point("data_sources", params.dataset)
+    return files | (_module_hashes(registered.module) if registered else {})
 
 
 def _tree_hash(folder: Path) -> str:
@@ -45,26 +49,37 @@ def _tree_hash(folder: Path) -> str:
     return listing.hexdigest()
 
 
-def model_hashes(settings: Mapping[str, Any]) -> Hashes:
+def model_hashes(settings: Mapping[str, Any], name: str = "") -> Hashes:
     """What makes a network beside its parameters; empty for a built-in one.
 
-    These are the module of its factory, every module of the user's that this one imports, directly
-    or not, by name; and each file that a setting names, by the setting. Installed packages are not
-    the user's, and nothing is imported to find out.
+    These are the module of its factory, or of the package that registers it, and every module of
+    the user's that this one imports, directly or not, by name; and each file that a setting names,
+    by the setting. Installed packages are not the user's, and nothing is imported to find out.
 
     Args:
         settings: of `model.NAME` in params.yaml.
+        name: NAME.
     """
     found = {f"{key}=": sha256(Path(v)) for key, v in settings.items() if _is_file(v)}
-    factory = settings.get("factory")
-    waiting = [factory.partition(":")[0]] if isinstance(factory, str) else []
+    factory, registered = settings.get("factory"), entry_point("networks", name)
+    if isinstance(factory, str):
+        found |= _module_hashes(factory.partition(":")[0])
+    elif registered is not None:
+        found |= _module_hashes(registered.module)
+    return dict(sorted(found.items()))
+
+
+def _module_hashes(module: str) -> Hashes:
+    """A module of the user's, and all of the user's that it imports."""
+    found: Hashes = {}
+    waiting = [module]
     while waiting:
         module = waiting.pop()
         for name, path in _sources(module):
             if name not in found:
                 found[name] = sha256(path)
                 waiting += _imports(name, path)
-    return dict(sorted(found.items()))
+    return found
 
 
 def _is_file(value: object) -> bool:

@@ -3,121 +3,47 @@
 import importlib
 import os
 import re
-import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    JsonValue,
-    PlainValidator,
-    StringConstraints,
-    ValidationError,
-)
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 from pydantic import model_validator as whole_model
 from pydantic_core import InitErrorDetails
 
 from tritbench.errors import TritbenchError
 from tritbench.files import read_yaml
+from tritbench.registry import names, registry
 from tritbench.validation import describe, expected, shown
-
-Count = Annotated[int, Field(ge=1)]
-Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$")]
-Mode = Literal["fp32", "ptq", "qat"]
-
-PeerName = Literal[
-    "torch compile",
-    "torch int8 dynamic",
-    "onnxruntime fp32",
-    "onnxruntime int8",
-    "openvino fp32",
-    "openvino int8",
-    "tritbench int8",
-    "tritbench exact",
-]
-AugmentName = Literal["flip", "crop", "cutout"]
-Kept = Literal["int8", "float16"]
-PtqMethod = Literal["threshold", "raw", "absmean", "optimal", "gptq", "descent"]
+from tritbench.values import (
+    AugmentName,
+    CodecName,
+    Count,
+    Dataset,
+    EachOnce,
+    Granularity,
+    Kept,
+    Launcher,
+    Mirror,
+    Name,
+    NotNegative,
+    PeerName,
+    Positive,
+    PtqMethod,
+    QatMethod,
+    QatStart,
+    Share,
+    Size,
+    Threshold,
+    in_folder,
+)
 
 # Images that PTQ needs for BatchNorm's statistics and the covariance of a layer's inputs: one image
 # has no variance at all; from 4 mlp by `descent` gives 39%, from 16 80%, from 64 87%.
 LEAST_CALIBRATION = 16
-
-# Methods whose trits are a threshold's, which `quantize.backend` applies; others round themselves.
-BACKEND_METHODS = ("threshold", "raw", "absmean", "ste", "ttq")
-
-
-def _threshold(value: object) -> float | Literal["auto"]:
-    if value == "auto":
-        return "auto"
-    if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= 1:
-        return float(value)
-    raise expected("auto or a number in (0, 1]")
-
-
-_Value = TypeVar("_Value", int, str)
-Threshold = Annotated[float | Literal["auto"], PlainValidator(_threshold)]
-
-
-def _launcher(value: object) -> str | None:
-    if value is None:
-        return None
-    try:
-        if isinstance(value, str) and shlex.split(value):
-            return value
-    except ValueError:  # an open quotation
-        pass
-    raise expected("null or a command such as torchrun --standalone --nproc-per-node 2")
-
-
-Launcher = Annotated[str | None, PlainValidator(_launcher)]
-
-
-def _dataset(value: str) -> str:
-    """The folder's name becomes that of the data set, in tables and on terminals."""
-    if not value.isprintable() or not os.path.realpath(value.removeprefix(_PATH)).isprintable():
-        raise expected("printable characters")
-    return value
-
-
-def _size(value: object) -> tuple[int, int] | None:
-    """Height and width; a number is both."""
-    sides = [value, value] if isinstance(value, int) else value
-    if sides is None:
-        return None
-    if isinstance(sides, list | tuple) and len(sides) == 2:
-        height, width = sides
-        if all(type(side) is int and 1 <= side <= _MOST_SIDE for side in sides):
-            return height, width
-    raise expected(f"null, a number of pixels or [height, width], each 1 to {_MOST_SIDE}")
-
-
-def _each_once(values: list[_Value]) -> list[_Value]:
-    if len(set(values)) < len(values):
-        raise expected("each value once")
-    return values
-
-
-BUILT_IN_MODELS = ("linear", "mlp", "cnn", "resnet", "dscnn", "vit")
 SECTIONS = ("train", "quantize", "ptq", "qat")  # that a network may change for itself
 _FACTORY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 _DEFAULT_THREADS = 2  # params.yaml's own, which one processor can run as well
-_PATH = "path:"
-_MOST_SIDE = 4096
-# What `data.dataset` names beside `path:FOLDER`: drawings, four IDX files, and torchvision's.
-DATASETS = (
-    *("embedded", "fashion-mnist", "mnist", "kmnist"),
-    *("cifar10", "cifar100", "country211", "dtd", "emnist", "eurosat", "fgvc-aircraft"),
-    *("flowers102", "food101", "gtsrb", "oxford-iiit-pet", "stl10", "svhn", "usps"),
-)
 
 
 class Section(BaseModel):
@@ -129,14 +55,10 @@ class Section(BaseModel):
 class DataParams(Section):
     """Which images, from where, and how many are kept for validation."""
 
-    dataset: Annotated[
-        str,
-        StringConstraints(pattern=rf"^({'|'.join(DATASETS)}|path:.+)$"),
-        AfterValidator(_dataset),
-    ]
-    mirrors: list[Annotated[str, StringConstraints(pattern=r"^https?://.+")]]
+    dataset: Dataset
+    mirrors: list[Mirror]
     validation: Count
-    size: Annotated[tuple[int, int] | None, BeforeValidator(_size)] = None
+    size: Size = None
     image: str | None = None
     label: str | None = None
 
@@ -148,9 +70,8 @@ class DataParams(Section):
     @property
     def users_folder(self) -> Path | None:
         """FOLDER of `path:FOLDER`, absolute and without symbolic links."""
-        if not self.dataset.startswith(_PATH):
-            return None
-        return Path(os.path.realpath(os.path.expanduser(self.dataset.removeprefix(_PATH))))
+        folder = in_folder(self.dataset)
+        return None if folder is None else Path(folder)
 
     @property
     def folder(self) -> Path:
@@ -162,7 +83,7 @@ class TrainParams(Section):
     """The training loop's settings."""
 
     epochs: Count
-    augment: Annotated[list[AugmentName], AfterValidator(_each_once)]
+    augment: Annotated[list[AugmentName], EachOnce]
     label_smoothing: Share
     precision: Literal["auto", "float32", "bfloat16"]
     batch_size: Annotated[int, Field(ge=2)]
@@ -179,7 +100,7 @@ class QuantizeParams(Section):
 
     threshold: Threshold
     reference: Literal["raw", "absmax", "absmean"]
-    granularity: Annotated[str, StringConstraints(pattern=r"^(tensor|channel|group:[1-9]\d*)$")]
+    granularity: Granularity
     backend: Literal["native", "t81lib"]
     keep: dict[str, Kept] = {}
 
@@ -203,8 +124,8 @@ class PtqParams(Section):
 class QatParams(Section):
     """Quantization-aware training."""
 
-    method: Literal["ste", "ttq", "lsq"]
-    start: Literal["fp32", "scratch"] | PtqMethod
+    method: QatMethod
+    start: QatStart
     epochs: Count
     learning_rate: Positive
     distill: Share
@@ -217,7 +138,7 @@ class QatParams(Section):
 class PackingParams(Section):
     """How trits are stored in .trit files."""
 
-    codec: Literal["base3", "2bit", "entropy", "t81"]
+    codec: CodecName
 
 
 class EvaluateParams(Section):
@@ -225,7 +146,7 @@ class EvaluateParams(Section):
 
     modes: Annotated[list[Literal["ptq", "qat"]], Field(min_length=1)]
     latency: bool
-    batch_sizes: Annotated[list[Count], Field(min_length=1), AfterValidator(_each_once)]
+    batch_sizes: Annotated[list[Count], Field(min_length=1), EachOnce]
     threads: Count
     min_run_time: Positive
     min_runs: Count
@@ -329,8 +250,8 @@ class Params(Section):
         if qat.frozen_epochs > qat.epochs:
             what = f"at most qat.epochs = {qat.epochs}"
             yield _problem(within + "qat.frozen_epochs", what, qat.frozen_epochs)
-        if qat.threshold_warmup and qat.method == "lsq":
-            what = "0, since qat.method = lsq learns a step and has no threshold"
+        if qat.threshold_warmup and not registry("qat_methods")[qat.method].has_threshold:
+            what = f"0, since qat.method = {qat.method} has no threshold"
             yield _problem(within + "qat.threshold_warmup", what, qat.threshold_warmup)
 
 
@@ -342,9 +263,9 @@ def _model_problems(name: str, settings: Mapping[str, Any]) -> Iterator[InitErro
     if "normalize" in settings and not _is_normalization(settings["normalize"]):
         what = "{mean: […], std: […]}, numbers of each channel, std above 0"
         yield _problem(f"model.{name}.normalize", what, settings["normalize"])
-    if "factory" in settings or name not in BUILT_IN_MODELS:
+    if "factory" in settings or name not in names("networks"):
         if not isinstance(factory, str) or not _FACTORY.fullmatch(factory):
-            what = f"'package.module:name' (built in: {', '.join(BUILT_IN_MODELS)})"
+            what = f"'package.module:name' (built in: {', '.join(names('networks'))})"
             yield _problem(f"model.{name}.factory", what, factory)
         return
     for setting, value in settings.items():  # widths and depths
@@ -368,9 +289,12 @@ def expected_backend(backend: str, methods: Mapping[str, str]) -> str | None:
     """What `quantize.backend` should be for methods by their keys; None where it is right."""
     if backend == "native":
         return None
+    ptq, qat = registry("ptq_methods"), registry("qat_methods")
     for key, method in methods.items():
-        if method not in (*BACKEND_METHODS, "fp32", "scratch"):
-            takers = ", ".join(BACKEND_METHODS)
+        kind = qat if key == "qat.method" else ptq
+        if method not in ("fp32", "scratch") and not kind[method].has_threshold:
+            tables = (*ptq.table.items(), *qat.table.items())
+            takers = ", ".join(name for name, taker in tables if taker.has_threshold)
             return f"native, since {key} = {method} does not use it (those that do: {takers})"
     try:
         importlib.import_module(backend)

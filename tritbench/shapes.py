@@ -9,7 +9,7 @@ from tritbench.errors import TritbenchError
 if TYPE_CHECKING:
     from torch import Tensor
 
-Layer = dict[str, Any]  # {"type": "linear", ...}
+ChainLayer = dict[str, Any]  # {"type": "linear", ...}
 Shape = tuple[int, ...]
 
 LARGEST = 2**22  # values of an image, or of a layer's output for one image
@@ -64,13 +64,13 @@ class InputSpec:
         return self.mean[0], self.std[0]
 
 
-def row_length(layer: Layer) -> int:
+def row_length(layer: ChainLayer) -> int:
     """How many weights each output of a linear or conv2d layer has."""
     height, width = layer.get("kernel", (1, 1))
     return int(layer["in"] * height * width)
 
 
-def check_chain(layers: list[Layer], image: Shape, classes: int) -> list[Shape]:
+def check_chain(layers: list[ChainLayer], image: Shape, classes: int) -> list[Shape]:
     """Follow one image through a classifier: `follow`, and the last shape must be [classes].
 
     Raises:
@@ -83,7 +83,7 @@ def check_chain(layers: list[Layer], image: Shape, classes: int) -> list[Shape]:
     return shapes
 
 
-def follow(layers: list[Layer], image: Shape) -> list[Shape]:
+def follow(layers: list[ChainLayer], image: Shape) -> list[Shape]:
     """Follow one image through a chain of layers.
 
     Args:
@@ -108,7 +108,7 @@ def follow(layers: list[Layer], image: Shape) -> list[Shape]:
     return shapes
 
 
-def _output(name: str, layer: Layer, shape: Shape) -> Shape:
+def _output(name: str, layer: ChainLayer, shape: Shape) -> Shape:
     match layer["type"]:
         case "linear":
             _expect(name, shape, (layer["in"],))
@@ -147,7 +147,7 @@ def _expect(name: str, shape: Shape, expected: Shape, dimensions: int | None = N
         raise TritbenchError(f"{name} is given {list(shape)}, expected {wanted}")
 
 
-def _check_group(name: str, layer: Layer) -> None:
+def _check_group(name: str, layer: ChainLayer) -> None:
     if layer.get("group_size", 1) > row_length(layer):
         found = f"group_size {layer['group_size']}"
         raise TritbenchError(f"{name} has {found}, expected at most {row_length(layer)}")

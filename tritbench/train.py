@@ -1,7 +1,5 @@
 """The one training loop, for FP32 and for quantization-aware training."""
 
-import ctypes
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -12,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.utils.deterministic
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrize
@@ -30,7 +27,6 @@ from tritbench.soft_targets import SoftTargets
 from tritbench.training_state import TrainingState, identity
 
 EVALUATION_BATCH = 1000
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of mallopt(3)
 
 
 @dataclass(frozen=True)
@@ -97,38 +93,6 @@ def score(model: nn.Module, train: Images, validation: Images, spec: InputSpec) 
     return Epoch(0, *trained, *held_out)
 
 
-def use_device(device: str, threads: int) -> str:
-    """Set PyTorch up for reproducible work and name the device: cpu, or cuda where `auto` finds it.
-
-    `threads` are this machine's: the processes that train together share them.
-
-    Raises:
-        TritbenchError: where cuda is asked for and absent.
-    """
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts
-    torch.set_deterministic_debug_mode("error")  # as use_deterministic_algorithms, 1 s sooner
-    # That mode also fills new memory, so that reading it too early is seen: a fifth of all time.
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    torch.set_num_threads(max(1, threads // parallel.processes_here()))
-    _keep_freed_memory()
-    available = torch.cuda.is_available()
-    if device == "cuda" and not available:
-        raise TritbenchError("train.device = 'cuda': no CUDA device here; expected cpu or auto")
-    if device == "auto":
-        device = "cuda" if available else "cpu"
-    parallel.join(device)
-    return device
-
-
-def _keep_freed_memory() -> None:
-    """Ask glibc to keep what is freed: a tensor of megabytes otherwise goes back to the kernel and
-    comes anew, page by page, at every step, which doubles the time of elementwise work."""
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "mallopt"):
-        libc.mallopt(M_MMAP_THRESHOLD, 2**30)
-        libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
-
-
 def fit(
     model: nn.Module,
     train: Images,
@@ -166,24 +130,14 @@ def fit(
     """
     begin = time.perf_counter()
     here = parallel.group()
-    if recipe.batch_size % here.size:
-        raise TritbenchError(
-            f"train.batch_size = {recipe.batch_size}: expected a multiple of the {here.size} "
-            "processes that train.launcher starts"
-        )
+    _require_equal_shards(recipe, here)
     per_epoch = steps_per_epoch(len(train), recipe)
     teacher = teacher if recipe.distill > 0 else None
-    key = (
-        ""
-        if keep is None
-        else identity(model, train, teacher, (recipe, spec, here.size, *settings))
-    )
+    depends_on = (recipe, spec, here.size, *settings)
+    key = "" if keep is None else identity(model, train, teacher, depends_on)
     loop = _Loop(model, train, spec, recipe, teacher, here, per_epoch)
     state = None if keep is None else TrainingState(keep, key, model, loop.optimizer, loop.order)
-    curve = [] if state is None else [Epoch(**row) for row in state.load()]
-    done = torch.tensor([float(len(curve))], device=loop.device)
-    if here.all_reduce(done).item() != here.size * len(curve):
-        raise TritbenchError(f"{keep}: not the same for all processes; expected one, or none")
+    curve = _resumed(state, loop)
     with loop.running(label, len(curve)) as progress:
         for epoch in range(len(curve), recipe.epochs):
             loss, accuracy = loop.epoch(epoch, on_step, progress)
@@ -203,6 +157,24 @@ def fit(
             state.remove()
         seconds, accuracy = time.perf_counter() - begin, curve[-1].val_accuracy
         print(f"{label}: {recipe.epochs} epochs in {seconds:.1f} s, validation {accuracy:.2%}")
+    return curve
+
+
+def _require_equal_shards(recipe: Recipe, here: parallel.Group) -> None:
+    if recipe.batch_size % here.size:
+        raise TritbenchError(
+            f"train.batch_size = {recipe.batch_size}: expected a multiple of the {here.size} "
+            "processes that train.launcher starts"
+        )
+
+
+def _resumed(state: TrainingState | None, loop: "_Loop") -> list[Epoch]:
+    """The curve so far of a training that goes on; the same for all processes, or an error."""
+    curve = [] if state is None else [Epoch(**row) for row in state.load()]
+    done = torch.tensor([float(len(curve))], device=loop.device)
+    if loop.here.all_reduce(done).item() != loop.here.size * len(curve):
+        where = None if state is None else state.file
+        raise TritbenchError(f"{where}: not the same for all processes; expected one, or none")
     return curve
 
 

@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from tritbench import train
+from tritbench.devices import use_device
 from tritbench.errors import reported
 from tritbench.files import write_atomic
 from tritbench.measure.rows import rows_csv
@@ -16,7 +16,7 @@ def main(out: str, file: str, *names: str) -> None:
     params, dataset = load(file)
     untimed = params.evaluate.model_copy(update={"latency": False})
     params = params.model_copy(update={"evaluate": untimed})
-    train.use_device("cpu", params.evaluate.threads)
+    use_device("cpu", params.evaluate.threads)
     about = shared_columns(dataset, params.seed, Path())
     rows = []
     for name in names:

@@ -41,7 +41,7 @@ def _report(asked: Attempt, found: Found) -> Iterator[str]:
     runs = parse_runs(rows_csv(result.rows), "tritbench try")
     yield table_text(runs, result.engine)
     if asked.latency:
-        yield from _fastest(result.rows, result.peers, result.absent)
+        yield from _fastest(result.rows, result.peers, result.unavailable)
         yield ""
     yield "Ternary alone, these layers disturb the logits most (100%: as much as images do):"
     yield from aligned(_layers(found.layers, graph.products()))
@@ -64,7 +64,7 @@ def _images(dataset: Dataset) -> str:
     return f"{dataset.name}: {parts}, {shape}, {len(dataset.classes)} classes"
 
 
-def _fastest(rows: list[Row], peers: list[Row], absent: dict[str, str]) -> Iterator[str]:
+def _fastest(rows: list[Row], peers: list[Row], unavailable: dict[str, str]) -> Iterator[str]:
     """The fastest of the other runtimes at each batch size, beside the ternary network."""
     others = [row for row in peers if not row["method"].startswith("tritbench")]
     for size in dict.fromkeys(row["batch_size"] for row in rows):
@@ -78,8 +78,8 @@ def _fastest(rows: list[Row], peers: list[Row], absent: dict[str, str]) -> Itera
             f"batch {size}: the fastest other runtime here is {best['method']}, "
             f"{seconds(best['latency_s'])}; ternary has {times(ratio)} its speed"
         )
-    if absent:
-        yield f"not compared: {'; '.join(f'{name} ({why})' for name, why in absent.items())}"
+    if unavailable:
+        yield f"not compared: {'; '.join(f'{name} ({why})' for name, why in unavailable.items())}"
 
 
 def _layers(layers: Sequence[LayerCost], products: int) -> list[list[str]]:

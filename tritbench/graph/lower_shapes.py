@@ -114,15 +114,15 @@ def _select(reader: Reader, _: str, arguments: Arguments, value: Any) -> Any:
 def _split(reader: Reader, name: str, arguments: Arguments, value: Any) -> list[Any]:
     source = arguments["self"]
     at = axis(arguments["dim"], len(reader.shape_of(source)))
-    pieces, start = [], 0
+    parts, start = [], 0
     for part in value:
         size = 1 if name == "unbind" else read_shape(part)[at]
         if size < 0:
             raise TritbenchError(f"{name} along the batch")
         piece = sliced(reader, source, at, start, start + size)
-        pieces.append(reshaped(reader, piece, read_shape(part)))
+        parts.append(reshaped(reader, piece, read_shape(part)))
         start += size
-    return pieces
+    return parts
 
 
 def _stack(reader: Reader, _: str, arguments: Arguments, value: Any) -> Any:
@@ -149,9 +149,9 @@ def _scatter(reader: Reader, name: str, arguments: Arguments, _: Any) -> Any:
         )
         if step != 1:
             raise UnsupportedError(f"{name} with a step of {step}")
-    pieces = [(0, start), (start, end), (end, shape[at])]
+    bounds = [(0, start), (start, end), (end, shape[at])]
     parts = [
-        part if p == (start, end) else sliced(reader, whole, at, *p) for p in pieces if p[0] < p[1]
+        part if p == (start, end) else sliced(reader, whole, at, *p) for p in bounds if p[0] < p[1]
     ]
     return parts[0] if len(parts) == 1 else reader.add("cat", parts, dim=at)
 

@@ -1,7 +1,7 @@
 """One model in its three modes, side by side: accuracy, latency and bytes as rows."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from tritbench import runtime
-from tritbench.data import Dataset
+from tritbench.data import Dataset, Images
 from tritbench.graph import Graph
 from tritbench.graph.passes import fold_batch_norm
 from tritbench.measure.accuracy import (
@@ -27,21 +27,21 @@ from tritbench.measure.latency import Latency, interleaved
 from tritbench.measure.memory import PeakMemory
 from tritbench.measure.peers import (
     EAGER,
-    EXACT,
+    FILE_PEERS,
     PEERS,
-    AbsentError,
+    Call,
     FloatNetwork,
     Peer,
+    UnavailableError,
     build_peer,
     deployed,
-    exact,
 )
 from tritbench.measure.rows import METRICS, RECIPE, Row
 from tritbench.measure.statistics import ratio_interval
 from tritbench.measure.storage import Storage, float_storage, ternary_storage
 from tritbench.models import load_checkpoint
 from tritbench.packing import load_trit
-from tritbench.params import EvaluateParams, PeerName
+from tritbench.params import EvaluateParams
 from tritbench.provenance import precision_of
 from tritbench.runtime.reference import EagerModel
 
@@ -57,7 +57,7 @@ class Result:
         rows: one for each mode and batch size.
         peers: the same for each peer, with mode `peer`; the first is PyTorch with the checkpoint's
             own modules.
-        absent: peer to the reason why it did not.
+        unavailable: peer to the reason why it did not.
         classes: as `class_rows` makes them of the test split.
         confusions: as `confusion_rows` does.
         test_logits: [n, classes] on the test split, by mode.
@@ -67,7 +67,7 @@ class Result:
 
     rows: list[Row]
     peers: list[Row]
-    absent: dict[str, str]
+    unavailable: dict[str, str]
     classes: list[Row]
     confusions: list[Row]
     test_logits: dict[str, Tensor]
@@ -109,30 +109,61 @@ def measure_model(
     start = time.perf_counter()
     checkpoint = load_checkpoint(paths["fp32"])
     fp32 = EagerModel(module, checkpoint.input)
-    ternary = {
-        mode: runtime.load(path, settings.threads)
-        for mode, path in paths.items()
-        if path.suffix == ".trit"
-    }
+    files = {mode: path for mode, path in paths.items() if path.suffix == ".trit"}
+    ternary = {mode: runtime.load(path, settings.threads) for mode, path in files.items()}
     models = {mode: ternary.get(mode, fp32) for mode in paths}
-    references = {
-        mode: runtime.load_reference(path) for mode, path in paths.items() if path.suffix == ".trit"
-    }
+    references = {mode: runtime.load_reference(path) for mode, path in files.items()}
     network = FloatNetwork(module, checkpoint.graph, checkpoint.input)
     examples = dataset.train.pixels[:CALIBRATION]
     storage = {mode: stored(path) for mode, path in paths.items()}
     wanted = settings.peers if settings.latency else ()
-    peers, absent = _peers(
-        network, wanted, examples, lambda: exact(paths, storage, settings.threads)
-    )
+    peers, unavailable = _peers(network, wanted, examples, paths, storage, settings.threads)
     storage |= {peer: _peer_storage(built, storage["fp32"]) for peer, built in peers.items()}
-    calls: dict[str, Callable[[Tensor], Tensor]] = {
-        **models,
-        **{peer: built.call for peer, built in peers.items()},
-    }
+    calls: dict[str, Call] = {**models, **{peer: built.call for peer, built in peers.items()}}
+    logits, fixed = _fixed(name, calls, paths, dataset, storage, recipes)
+    for mode, model in references.items():
+        predicted = predict(model, dataset.test.pixels, str(paths[mode]))
+        reference = score(predicted, dataset.test.labels).accuracy
+        fixed[mode]["reference_accuracy"] = reference
+        fixed[mode]["engine_accuracy_delta"] = fixed[mode]["test_accuracy"] - reference
+    if settings.latency:
+        eager = {EAGER: {**fixed["fp32"], "method": EAGER}}
+        fixed = {key: fixed[key] for key in paths} | eager | fixed
+    peaks = memory() if memory else {}
+    timed: dict[str, Call] = {**calls, "fp32": deployed(network, examples), EAGER: fp32}
+    if references:
+        # Those of other modes have the same layers, with other numbers in them.
+        timed[REFERENCE] = next(iter(references.values()))
+    rows = list(_rows(name, fixed, timed, paths, dataset.test, settings, about, meter, peaks))
+    own = {mode: logits[mode] for mode in paths}
+    print(f"{name}: {', '.join(calls)} measured in {time.perf_counter() - start:.1f} s")
+    return Result(
+        [row for row in rows if row["mode"] != "peer"],
+        [row for row in rows if row["mode"] == "peer"],
+        unavailable,
+        class_rows(name, own, dataset.test.labels, dataset.classes),
+        confusion_rows(name, own, dataset.test.labels, dataset.classes),
+        own,
+        network.graph,
+        models[list(paths)[-1]].engine,
+    )
+
+
+def _fixed(
+    name: str,
+    calls: Mapping[str, Call],
+    paths: Mapping[str, Path],
+    dataset: Dataset,
+    storage: Mapping[str, Storage],
+    recipes: Mapping[str, Row],
+) -> tuple[dict[str, Tensor], dict[str, Row]]:
+    """By mode and peer, logits of the test images, and the columns that hold at every batch size.
+
+    `fp32` is the first of `calls`.
+    """
     validation, test = dataset.validation, dataset.test
     logits: dict[str, Tensor] = {}
-    fixed: dict[str, Row] = {}  # what holds at every batch size
+    fixed: dict[str, Row] = {}
     for key, call in calls.items():
         label = str(paths.get(key, f"{name}: {key}"))
         logits[key] = predict(call, test.pixels, label)
@@ -143,26 +174,24 @@ def measure_model(
             "reference_accuracy": None,
             "engine_accuracy_delta": None,
             **dict.fromkeys(RECIPE, ""),
-            **({"method": key} if key in peers else recipes.get(key, {})),
+            **(recipes.get(key, {}) if key in paths else {"method": key}),
             "precision": _precision(paths.get(key, paths["fp32"])),
         }
-    for mode, model in references.items():
-        reference = score(predict(model, test.pixels, str(paths[mode])), test.labels).accuracy
-        fixed[mode]["reference_accuracy"] = reference
-        fixed[mode]["engine_accuracy_delta"] = fixed[mode]["test_accuracy"] - reference
-    if settings.latency:
-        eager = {EAGER: {**fixed["fp32"], "method": EAGER}}
-        fixed = {key: fixed[key] for key in paths} | eager | fixed
-    bytes_at_peak = memory() if memory else {}
-    timed: dict[str, Callable[[Tensor], object]] = {
-        **calls,
-        "fp32": deployed(network, examples),
-        EAGER: fp32,
-    }
-    if references:
-        # Those of other modes have the same layers, with other numbers in them.
-        timed[REFERENCE] = next(iter(references.values()))
-    rows: list[Row] = []
+    return logits, fixed
+
+
+def _rows(
+    name: str,
+    fixed: Mapping[str, Row],
+    timed: Mapping[str, Call],
+    paths: Mapping[str, Path],
+    test: Images,
+    settings: EvaluateParams,
+    about: Mapping[str, object],
+    meter: Meter | None,
+    peaks: PeakMemory,
+) -> Iterator[Row]:
+    """A row for each batch size and each of `fixed`, all `timed` one after another in turn."""
     for batch_size in settings.batch_sizes if settings.latency else settings.batch_sizes[:1]:
         images = test.pixels[np.arange(batch_size) % len(test)]
         latency: dict[str, Latency] = {}
@@ -176,60 +205,50 @@ def measure_model(
             )
         for key, columns in fixed.items():
             path = paths.get(key)
-            rows.append(
-                {
-                    "model": name,
-                    "mode": "peer" if path is None else key,
-                    "batch_size": batch_size,
-                    **columns,
-                    **_latency(key, latency, has_reference=key in references),
-                    "joules_per_image": meter and joules_per_image(timed[key], images, meter),
-                    "peak_memory_bytes": path and bytes_at_peak.get((path, batch_size)),
-                    "threads": settings.threads,
-                    **about,
-                }
-            )
-    own = {mode: logits[mode] for mode in paths}
-    print(f"{name}: {', '.join(calls)} measured in {time.perf_counter() - start:.1f} s")
-    return Result(
-        [row for row in rows if row["mode"] != "peer"],
-        [row for row in rows if row["mode"] == "peer"],
-        absent,
-        class_rows(name, own, test.labels, dataset.classes),
-        confusion_rows(name, own, test.labels, dataset.classes),
-        own,
-        network.graph,
-        models[list(paths)[-1]].engine,
-    )
+            yield {
+                "model": name,
+                "mode": "peer" if path is None else key,
+                "batch_size": batch_size,
+                **columns,
+                **_latency(key, latency, columns["reference_accuracy"] is not None),
+                "joules_per_image": meter and joules_per_image(timed[key], images, meter),
+                "peak_memory_bytes": path and peaks.get((path, batch_size)),
+                "threads": settings.threads,
+                **about,
+            }
 
 
 def _peers(
     network: FloatNetwork,
-    names: Sequence[PeerName],
+    names: Sequence[str],
     images: Tensor,
-    exactly: Callable[[], dict[str, Peer]],
+    paths: Mapping[str, Path],
+    storage: Mapping[str, Storage],
+    threads: int,
 ) -> tuple[dict[str, Peer], dict[str, str]]:
-    """The peers that run a float network of uint8 images, and why the others do not.
+    """The peers that run a float network of uint8 images or its ternary files.
 
-    `exactly` builds those that run the ternary files with float activations.
+    Returns:
+        those of `names` that could be had, and of all others why not.
     """
     peers: dict[str, Peer] = {}
-    absent: dict[str, str] = {}
+    unavailable: dict[str, str] = {}
 
-    def of_float(name: PeerName) -> dict[str, Peer]:
+    def of_float(name: str) -> dict[str, Peer]:
         return {name: build_peer(name, network, images)}
 
     builders: dict[str, Callable[[], dict[str, Peer]]] = {
-        name: partial(of_float, name) for name in PEERS
+        **{name: partial(of_float, name) for name in PEERS},
+        **{name: partial(of, paths, storage, threads) for name, of in FILE_PEERS.items()},
     }
-    for name, build in [*builders.items(), (EXACT, exactly)]:
+    for name, build in builders.items():
         try:
             if name not in names:
-                raise AbsentError("not in evaluate.peers")
+                raise UnavailableError("not in evaluate.peers")
             peers |= build()
-        except AbsentError as error:
-            absent[name] = str(error)
-    return peers, absent
+        except UnavailableError as error:
+            unavailable[name] = str(error)
+    return peers, unavailable
 
 
 def _peer_storage(peer: Peer, fp32: Storage) -> Storage:

@@ -87,7 +87,7 @@ def cases(names: Sequence[str] = NAMES) -> Iterator[Case]:
 
 @torch.inference_mode()
 def measure(case: Case, min_run_time: float, min_runs: int) -> tuple[list[Row], dict[str, str]]:
-    """One row for each engine, all timed in one run with one thread; and why others are absent.
+    """One row for each engine, all timed in one run with one thread; and why others have none.
 
     Where the case is large, a row more for the engine with two threads.
 
@@ -102,7 +102,7 @@ def measure(case: Case, min_run_time: float, min_runs: int) -> tuple[list[Row], 
     batch = len(case.x)
     if (case.name, batch) in THREADED:
         engines["native, 2 threads"] = runtime.from_packed(case.network, 2, "auto", "int8")
-    peers, absent = kernel_peers(case.model, case.network, case.normalized)
+    peers, unavailable = kernel_peers(case.model, case.network, case.normalized)
     engines |= peers
     taken = interleaved(engines, case.x, threads=1, min_run_time=min_run_time, min_runs=min_runs)
     isa = engine.choose_isa("auto")
@@ -122,7 +122,7 @@ def measure(case: Case, min_run_time: float, min_runs: int) -> tuple[list[Row], 
         }
         for name, latency in taken.items()
     ]
-    return rows, absent
+    return rows, unavailable
 
 
 def limit_seconds(network: Network, batch: int, isa: str) -> tuple[float, str]:

@@ -6,6 +6,7 @@ from torch import nn
 
 from tritbench.errors import TritbenchError
 from tritbench.models.networks import ResNet, ViT, dscnn
+from tritbench.registry import Registry
 
 
 def linear(shape: tuple[int, int, int], classes: int) -> nn.Sequential:
@@ -51,14 +52,18 @@ def cnn(
     )
 
 
-BUILT_IN: dict[str, Callable[..., nn.Module]] = {
-    "linear": linear,
-    "mlp": mlp,
-    "cnn": cnn,
-    "resnet": ResNet,
-    "dscnn": dscnn,
-    "vit": ViT,
-}
+BUILT_IN: Registry[Callable[..., nn.Module]] = Registry(
+    "networks",
+    Callable,
+    {
+        "linear": linear,
+        "mlp": mlp,
+        "cnn": cnn,
+        "resnet": ResNet,
+        "dscnn": dscnn,
+        "vit": ViT,
+    },
+)
 
 
 def _size(shape: tuple[int, int, int]) -> int:

@@ -13,6 +13,7 @@ from tritbench.packing.digits import (
 )
 from tritbench.packing.entropy import pack_entropy, unpack_entropy
 from tritbench.packing.t81 import pack_limbs, unpack_limbs
+from tritbench.registry import Registry
 
 
 @dataclass(frozen=True)
@@ -26,9 +27,13 @@ class Codec:
     unpack: Callable[[Bytes, int, int], Trits]
 
 
-CODECS = {
-    "base3": Codec(pack_base3, unpack_base3),
-    "2bit": Codec(pack_2bit, unpack_2bit),
-    "entropy": Codec(pack_entropy, unpack_entropy),
-    "t81": Codec(pack_limbs, unpack_limbs),
-}
+CODECS: Registry[Codec] = Registry(
+    "codecs",
+    Codec,
+    {
+        "base3": Codec(pack_base3, unpack_base3),
+        "2bit": Codec(pack_2bit, unpack_2bit),
+        "entropy": Codec(pack_entropy, unpack_entropy),
+        "t81": Codec(pack_limbs, unpack_limbs),
+    },
+)

@@ -18,13 +18,15 @@ Check = Callable[[str, Any], None]
 
 
 def require_codec(name: str) -> None:
-    """Refuse a codec that is not there.
+    """Refuse a codec that is not there, or of a package that cannot be used.
 
     Raises:
         TritbenchError: naming it.
     """
     if name not in CODECS:
-        raise TritbenchError(f"codec {name!r}, expected one of {', '.join(CODECS)}")
+        known = ", ".join(CODECS)
+        raise TritbenchError(f"codec {name!r}, expected one of {known}, or a package that has it")
+    _ = CODECS[name]  # now, rather than at the first array
 
 
 def check_version(content: dict[str, Any]) -> int:

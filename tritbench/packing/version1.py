@@ -15,7 +15,7 @@ from tritbench.packing.container import Arrays
 from tritbench.packing.entropy import check_expansion
 from tritbench.packing.network import Network, Normalization
 from tritbench.packing.weights import PackedArray, PackedGraph, TernaryArray
-from tritbench.shapes import InputSpec, Layer, Shape, row_length
+from tritbench.shapes import ChainLayer, InputSpec, Shape, row_length
 
 INPUT = "input"
 
@@ -53,7 +53,7 @@ def read_chain(
     Raises:
         TritbenchError: naming what is wrong.
     """
-    described: list[Layer] = content["layers"]
+    described: list[ChainLayer] = content["layers"]
     weights = sum(layer["out"] * row_length(layer) for layer in described if "in" in layer)
     check_expansion(weights, size)
     unread = dict(stored)
@@ -154,7 +154,7 @@ class _Chain:
         return self._parameter(f"{name}.weight", np.broadcast_to(np.float32(0), shape))
 
 
-def _name(name: str, layers: Sequence[Layer]) -> str:
+def _name(name: str, layers: Sequence[ChainLayer]) -> str:
     """`layers.1.trits` is `layers.1.weight.trits`."""
     _, index, key = name.split(".")
     return (
@@ -162,7 +162,7 @@ def _name(name: str, layers: Sequence[Layer]) -> str:
     )
 
 
-def _floats(index: int, layer: Layer, unread: Arrays) -> Arrays:
+def _floats(index: int, layer: ChainLayer, unread: Arrays) -> Arrays:
     """Scale and bias of one layer as float32, taken out of `unread`."""
     shapes: dict[str, list[tuple[int, ...]]] = {}
     if layer["type"] == "affine":
@@ -189,7 +189,7 @@ def _floats(index: int, layer: Layer, unread: Arrays) -> Arrays:
     return found
 
 
-def _trits(index: int, layer: Layer, codec: Codec, unread: Arrays) -> Arrays:
+def _trits(index: int, layer: ChainLayer, codec: Codec, unread: Arrays) -> Arrays:
     if layer["type"] not in ("linear", "conv2d"):
         return {}
     name = f"layers.{index}.trits"

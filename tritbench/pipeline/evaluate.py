@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tritbench import train
 from tritbench.data import Dataset
+from tritbench.devices import use_device
 from tritbench.measure.benchmark import Result, measure_model
 from tritbench.measure.classes import classes_without_images
 from tritbench.measure.energy import Meter, find_meter
@@ -41,7 +41,7 @@ def evaluate(params: Params, dataset: Dataset, folder: Path) -> dict[str, str | 
     Raises:
         TritbenchError: naming a file that cannot be used.
     """
-    train.use_device("cpu", params.evaluate.threads)
+    use_device("cpu", params.evaluate.threads)
     modes = [mode for mode in SUFFIX if mode == "fp32" or mode in params.evaluate.modes]
     paths = {
         name: {mode: folder / name / f"{mode}.{SUFFIX[mode]}" for mode in modes}
@@ -117,7 +117,9 @@ def _files(
         "max_spread": MAX_SPREAD,
         "timer": timer_overhead(),
         "energy": meter if isinstance(meter, str) else f"RAPL, {len(meter.zones)} packages",
-        "absent_peers": {n: result.absent for n, result in results.items() if result.absent},
+        "absent_peers": {
+            n: result.unavailable for n, result in results.items() if result.unavailable
+        },
         "models": metrics["latency"],
     }
     metrics["metrics"] = brief_metrics(rows)

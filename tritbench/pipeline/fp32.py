@@ -7,6 +7,7 @@ import torch
 
 from tritbench import models, train
 from tritbench.data import Dataset
+from tritbench.devices import use_device
 from tritbench.files import sha256
 from tritbench.models import Checkpoint, InputSpec
 from tritbench.params import Params
@@ -28,7 +29,7 @@ def train_fp32(
             not fit it; in training, as `train.fit`.
     """
     own = params.of(name)
-    device = train.use_device(own.train.device, own.train.threads)
+    device = use_device(own.train.device, own.train.threads)
     settings = own.model[name]
     given: Any = settings.get("normalize", {"mean": dataset.mean, "std": dataset.std})
     spec = InputSpec(dataset.image_shape, tuple(given["mean"]), tuple(given["std"]))

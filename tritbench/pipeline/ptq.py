@@ -1,7 +1,8 @@
 """Post-training quantization of a checkpoint."""
 
-from tritbench import data, train
+from tritbench import data
 from tritbench.data import Dataset
+from tritbench.devices import use_device
 from tritbench.graph import Graph
 from tritbench.models import InputSpec
 from tritbench.params import Params
@@ -18,6 +19,6 @@ def quantize_ptq(
         TritbenchError: as `tritbench.quantize.quantize_ptq`.
     """
     own = params.of(name)
-    device = train.use_device(own.train.device, own.train.threads)
+    device = use_device(own.train.device, own.train.threads)
     images = data.calibration_images(dataset, own.ptq.calibration, own.seed)
     return quantize(graph, images, spec, own.quantize, own.ptq, own.train.augment, device)

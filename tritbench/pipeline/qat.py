@@ -2,6 +2,7 @@
 
 from tritbench import models, train
 from tritbench.data import Dataset
+from tritbench.devices import use_device
 from tritbench.models import Checkpoint
 from tritbench.params import Params
 from tritbench.quantize import Quantized
@@ -20,7 +21,7 @@ def train_qat(
             `tritbench.quantize.train_qat`.
     """
     own = params.of(name)
-    device = train.use_device(own.train.device, own.train.threads)
+    device = use_device(own.train.device, own.train.threads)
     settings = own.model[name]
     network = teacher = checkpoint.module(name, settings)
     if own.qat.start == "scratch":

@@ -20,6 +20,7 @@ from tritbench.quantize.ternary import (
     ternarize,
     two_sided,
 )
+from tritbench.registry import Registry
 
 # TWN's threshold, in mean magnitudes (arXiv 1605.04711): what `threshold: auto` means in training.
 TWN_THRESHOLD = 0.7
@@ -40,6 +41,8 @@ class FakeQuantize(nn.Module):
     """A parametrization of `weight`: ternary forward, a surrogate gradient backward.
 
     Attributes:
+        sides: how many scales a group has: one, or one for each sign.
+        has_threshold: whether trits are a threshold's, which `quantize.backend` applies.
         threshold: the present one; the training loop raises it during warm-up.
         gain: what scales are multiplied with, learned: float32 [1 or 2, rows, groups], the second
             for negative trits. Near 1, so that an optimizer's step is a relative one.
@@ -48,6 +51,7 @@ class FakeQuantize(nn.Module):
     """
 
     sides = 1
+    has_threshold = True
 
     def __init__(self, weight: Tensor, settings: QuantizeParams, stochastic: bool = False) -> None:
         super().__init__()
@@ -104,7 +108,7 @@ class FakeQuantize(nn.Module):
         """Keep the trits as they are from here on."""
         self.frozen = self.trits(weight).flatten()
 
-    def hold(self, ternary: TernaryWeight) -> None:
+    def freeze_at(self, ternary: TernaryWeight) -> None:
         """Take these trits from here on, and their scales as those to go on from."""
         self.frozen = ternary.trits.flatten()
         self.base = torch.stack([ternary.scale] * self.sides)
@@ -133,7 +137,7 @@ class StraightThrough(FakeQuantize):
     @torch.no_grad()
     def freeze(self, weight: Tensor) -> None:
         """Keep trits and take the present scales as those to go on from."""
-        self.hold(self.ternary(weight))
+        self.freeze_at(self.ternary(weight))
 
     def quantized(self, weight: Tensor) -> Tensor:
         """The dequantized weight, with the method's gradient."""
@@ -177,6 +181,8 @@ class LearnedStep(FakeQuantize):
     Weights round to the nearest level, so the step takes the threshold's place.
     """
 
+    has_threshold = False
+
     def trits(self, weight: Tensor, noise: Tensor | None = None) -> Tensor:
         """int8 trits of the latent weight, as they are now."""
         if self.frozen is not None:
@@ -195,6 +201,17 @@ class LearnedStep(FakeQuantize):
         step = self.scales(weight.shape)[0]
         share = (self.gain[0].numel() / weight.numel()) ** 0.5  # 1 / √(weights of a step)
         return _Learned.apply(weight, trits, step, share)  # type: ignore[no-any-return,no-untyped-call]
+
+
+METHODS: Registry[type[FakeQuantize]] = Registry(
+    "qat_methods",
+    type,
+    {
+        "ste": StraightThrough,
+        "ttq": TrainedScales,
+        "lsq": LearnedStep,
+    },
+)
 
 
 def _above_zero(scales: Tensor, weight: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ BLOCK = 128  # inputs between two products with all that follow
 ROWS = (
     1024  # outputs at once: so many that Python's steps cost little, and a block stays in a cache
 )
-SWEEPS = 20
+PASSES = 20
 
 
 def gptq(
@@ -82,7 +82,7 @@ def _push_errors(
 
 
 def descend(
-    weight: Tensor, hessian: Tensor, trits: Tensor, scale: Tensor, sweeps: int = SWEEPS
+    weight: Tensor, hessian: Tensor, trits: Tensor, scale: Tensor, passes: int = PASSES
 ) -> Tensor:
     """Better trits by coordinate descent: each set to its best value given all others, in turn.
 
@@ -92,16 +92,16 @@ def descend(
         weight, trits: float32 [out, inputs].
         hessian: float32 [inputs, inputs].
         scale: positive, float32 [out or 1, inputs].
-        sweeps: over all inputs, at most.
+        passes: over all inputs, at most.
     """
     rows = zip(
         weight.split(ROWS), trits.split(ROWS), scale.expand_as(weight).split(ROWS), strict=True
     )
-    return torch.cat([_descend_rows(*some, hessian, sweeps) for some in rows])
+    return torch.cat([_descend_rows(*some, hessian, passes) for some in rows])
 
 
 def _descend_rows(
-    weight: Tensor, trits: Tensor, scale: Tensor, hessian: Tensor, sweeps: int
+    weight: Tensor, trits: Tensor, scale: Tensor, hessian: Tensor, passes: int
 ) -> Tensor:
     scales = scale.T.contiguous()
     current = trits.T.clone(memory_format=torch.contiguous_format)
@@ -109,7 +109,7 @@ def _descend_rows(
     curvature = hessian.diagonal()[:, None]
     # What moves a trit by one; an input that never varies moves none.
     whole = torch.where(curvature > 0, torch.where(scales > 0, scales, 1) * curvature, torch.inf)
-    for _ in range(sweeps):
+    for _ in range(passes):
         changed = False
         for start in range(0, len(current), BLOCK):
             block = slice(start, min(start + BLOCK, len(current)))

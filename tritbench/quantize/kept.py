@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from tritbench.errors import TritbenchError
-from tritbench.params import Kept
 from tritbench.quantize.gptq import gptq
 from tritbench.quantize.layer import Layer
+from tritbench.values import Kept
 
 LARGEST = 127  # symmetric: -128 is left out
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tritbench.params import Kept, QuantizeParams
+from tritbench.params import QuantizeParams
 from tritbench.quantize import rounding
 from tritbench.quantize.gptq import descend, exhaustive, gptq, least_squares, output_error
 from tritbench.quantize.kept import IntegerWeight, by_half, by_integers
@@ -20,6 +20,8 @@ from tritbench.quantize.ternary import (
     require_alive,
     spread,
 )
+from tritbench.registry import Registry
+from tritbench.values import Kept
 
 # Scales that gptq and descent try where the threshold is `auto`, in mean magnitudes.
 MULTIPLIERS = (0.5, 0.65, 0.8, 1.0, 1.2, 1.4, 1.7, 2.0, 2.4)
@@ -28,10 +30,18 @@ EXHAUSTIVE_INPUTS = 9  # 3^9 candidates
 
 @dataclass(frozen=True)
 class Method:
-    """How a layer becomes ternary, and whether the network is matched to FP32's predictions."""
+    """How a layer becomes ternary.
+
+    Attributes:
+        quantize: a layer's weight [out, inputs] to trits and scales.
+        match_predictions: whether the network is matched to FP32's predictions afterwards.
+        has_threshold: whether trits are a threshold's, which `quantize.backend` applies; other
+            methods round themselves.
+    """
 
     quantize: Callable[[Layer, QuantizeParams], TernaryWeight]
     match_predictions: bool = False
+    has_threshold: bool = False
 
 
 def _threshold(layer: Layer, settings: QuantizeParams) -> TernaryWeight:
@@ -85,22 +95,26 @@ def _descent(layer: Layer, settings: QuantizeParams) -> TernaryWeight:
     else:
         starts = [(scale, scale / 2) for scale in _scales(weight, settings)]
         candidates = _rounded(weight, hessian, plain, starts)
-        candidates = _descended(weight, hessian, candidates, sweeps=3)
-        (best,) = _descended(weight, hessian, [_best(weight, hessian, candidates)], sweeps=20)
+        candidates = _descended(weight, hessian, candidates, passes=3)
+        (best,) = _descended(weight, hessian, [_best(weight, hessian, candidates)], passes=20)
     if layer.predictions is not None:
         bias = layer.bias(best.dequantize())
         best = descend_on_predictions(layer.inputs, best, bias, layer.predictions)
     return best
 
 
-METHODS: dict[str, Method] = {
-    "threshold": Method(_threshold),
-    "raw": Method(_raw),
-    "absmean": Method(_absmean),
-    "optimal": Method(_optimal),
-    "gptq": Method(_gptq),
-    "descent": Method(_descent, match_predictions=True),
-}
+METHODS: Registry[Method] = Registry(
+    "ptq_methods",
+    Method,
+    {
+        "threshold": Method(_threshold, has_threshold=True),
+        "raw": Method(_raw, has_threshold=True),
+        "absmean": Method(_absmean, has_threshold=True),
+        "optimal": Method(_optimal),
+        "gptq": Method(_gptq),
+        "descent": Method(_descent, match_predictions=True),
+    },
+)
 
 
 def quantize_weight(
@@ -177,7 +191,7 @@ def _rounded(
 
 
 def _descended(
-    weight: Tensor, hessian: Tensor, candidates: list[TernaryWeight], sweeps: int
+    weight: Tensor, hessian: Tensor, candidates: list[TernaryWeight], passes: int
 ) -> list[TernaryWeight]:
     """Scales, then trits, then scales again, each the best for the other.
 
@@ -189,7 +203,7 @@ def _descended(
         torch.cat(matrices)
         for matrices in zip(*((c.trits.float(), c.scales()) for c in candidates), strict=True)
     )
-    found = descend(many, hessian, trits, scales, sweeps).to(torch.int8).split(len(weight))
+    found = descend(many, hessian, trits, scales, passes).to(torch.int8).split(len(weight))
     return [
         _with_best_scale(weight, hessian, dataclasses.replace(ternary, trits=t))
         for ternary, t in zip(candidates, found, strict=True)

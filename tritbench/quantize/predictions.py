@@ -40,7 +40,7 @@ def descend_on_predictions(
         bias: float32 [classes].
         predictions: p, float32 [n, classes].
     """
-    few, variance = inputs[:IMAGES], (predictions * (1 - predictions))[:IMAGES]
+    subset, variance = inputs[:IMAGES], (predictions * (1 - predictions))[:IMAGES]
     across = inputs.T.contiguous()  # the images of an input side by side: a round changes few
     columns: Tensor | None = None
     changes, since_fit = CHANGES, REFIT
@@ -53,8 +53,8 @@ def descend_on_predictions(
             best = _cross_entropy(logits, predictions)
         slope = (across @ (logits.softmax(1) - predictions)).T / len(inputs)
         if columns is None:
-            columns = _promising(few, variance, trits, scales, slope)
-            hessians = _hessians(few, variance, columns)
+            columns = _promising(subset, variance, trits, scales, slope)
+            hessians = _hessians(subset, variance, columns)
         part, sizes, slope = (m.gather(1, columns) for m in (trits, scales, slope))
         promised = torch.zeros(len(trits))
         for _ in range(changes):

@@ -12,7 +12,7 @@ from torch import Tensor
 from tritbench.errors import TritbenchError
 from tritbench.graph.graph import Graph, Node
 from tritbench.graph.interpret import execute, last_uses, run, tensors
-from tritbench.params import LEAST_CALIBRATION, Kept, PtqParams, QuantizeParams
+from tritbench.params import LEAST_CALIBRATION, PtqParams, QuantizeParams
 from tritbench.quantize.kept import kept_weights
 from tritbench.quantize.layer import BATCH, Layer, fast_layout, node_layers
 from tritbench.quantize.methods import METHODS, quantize_weight
@@ -27,6 +27,7 @@ from tritbench.quantize.ternary import (
 )
 from tritbench.quantize.trits import check_backend
 from tritbench.shapes import InputSpec
+from tritbench.values import Kept
 
 VALUES = 2**23  # of images in a batch, at most: what operations make of them is many times as large
 Batches = Sequence[Tensor]

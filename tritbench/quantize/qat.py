@@ -14,14 +14,8 @@ from tritbench.data import Images
 from tritbench.errors import TritbenchError
 from tritbench.graph import Graph, capture
 from tritbench.models import InputSpec, check_network
-from tritbench.params import Kept, PtqParams, QatParams, QuantizeParams
-from tritbench.quantize.fake import (
-    FakeInteger,
-    FakeQuantize,
-    LearnedStep,
-    StraightThrough,
-    TrainedScales,
-)
+from tritbench.params import PtqParams, QatParams, QuantizeParams
+from tritbench.quantize.fake import METHODS, FakeInteger, FakeQuantize
 from tritbench.quantize.kept import (
     IntegerWeight,
     by_half,
@@ -35,14 +29,9 @@ from tritbench.quantize.ternary import Quantized, QuantizedWeight, require_alive
 from tritbench.quantize.trits import check_backend
 from tritbench.train import Epoch, Recipe, fit, steps_per_epoch
 from tritbench.validation import describe as describe_errors
+from tritbench.values import Kept
 
 START_IMAGES = 8192  # that PTQ looks at where training starts from its result
-
-METHODS: dict[str, type[FakeQuantize]] = {
-    "ste": StraightThrough,
-    "ttq": TrainedScales,
-    "lsq": LearnedStep,
-}
 
 
 @dataclass(frozen=True)
@@ -178,21 +167,31 @@ def train_qat(
 
     by = (settings, qat)
     curve = fit(student, train, validation, spec, recipe, teacher, on_step, label, keep, by)
-    found: dict[str, QuantizedWeight] = {}
-    with torch.no_grad():
-        for name, weight in weights.items():
-            weight.quantizer.threshold = weight.quantizer.full_threshold
-            found[name] = ternary = weight.quantizer.ternary(weight.value)
-            require_alive(_layer(name), weight.value, ternary, settings)
-        for name, of in places.items():
-            if kept.get(name) != "float16":
-                for place in of:
-                    parametrize.remove_parametrizations(place.module, place.attribute, False)
-            if name in kept:
-                found[name] = _keep(of[0].value, name, kept[name])
-            of[0].value.copy_(found[name].dequantize())
-        found = {name: found[name] for name in places}
+    found = _final(weights, places, kept, settings)
     return Quantized(capture(student, spec.normalize(train.pixels[:2])), found), curve
+
+
+@torch.no_grad()
+def _final(
+    weights: Mapping[str, Latent],
+    places: Mapping[str, tuple[Place, ...]],
+    kept: Mapping[str, Kept],
+    settings: QuantizeParams,
+) -> dict[str, QuantizedWeight]:
+    """What training ends with; the modules have it in place of what they were trained through."""
+    found: dict[str, QuantizedWeight] = {}
+    for name, weight in weights.items():
+        weight.quantizer.threshold = weight.quantizer.full_threshold
+        found[name] = ternary = weight.quantizer.ternary(weight.value)
+        require_alive(_layer(name), weight.value, ternary, settings)
+    for name, of in places.items():
+        if kept.get(name) != "float16":
+            for place in of:
+                parametrize.remove_parametrizations(place.module, place.attribute, False)
+        if name in kept:
+            found[name] = _keep(of[0].value, name, kept[name])
+        of[0].value.copy_(found[name].dequantize())
+    return {name: found[name] for name in places}
 
 
 def _keep(weight: Tensor, name: str, kind: Kept) -> QuantizedWeight:
@@ -241,7 +240,7 @@ def _parametrized(
     ternary = {name: of for name, of in places.items() if name not in kept}
     weights = {n: Latent(of, fake_quantize(of, settings, qat)) for n, of in ternary.items()}
     if searched is not None:
-        weights[first].quantizer.hold(searched)
+        weights[first].quantizer.freeze_at(searched)
     return weights
 
 

@@ -22,7 +22,7 @@ from tritbench.augment import augment, draw
 from tritbench.errors import TritbenchError
 from tritbench.graph.graph import Graph, Node
 from tritbench.graph.interpret import execute, run, tensors
-from tritbench.params import Kept, QuantizeParams
+from tritbench.params import QuantizeParams
 from tritbench.precision import choose
 from tritbench.quantize.kept import HalfWeight
 from tritbench.quantize.layer import fast_layout, node_layers
@@ -31,6 +31,7 @@ from tritbench.quantize.predictions import affine_names
 from tritbench.quantize.progress import progress
 from tritbench.quantize.ternary import Quantized, QuantizedWeight
 from tritbench.shapes import InputSpec
+from tritbench.values import Kept
 
 VIEWS = 128  # images of a step
 LEARNING_RATE = 0.003  # of Adam, with weights in units of their output's mean magnitude
@@ -40,7 +41,7 @@ STATISTICS = 2048  # images that the statistics of a layer's inputs are taken ov
 MOMENTUM = 0.1  # of a batch in the statistics of normalizations
 
 
-class _Network:
+class _Reconstruction:
     """A network on its way from float to ternary, on the device that its steps run on.
 
     Attributes:
@@ -175,7 +176,7 @@ def reconstruct(
             f"ptq.reconstruct = {steps}: expected 0, or a network that gives [n, classes] and not "
             f"{sizes}"
         )
-    network = _Network(graph, device)
+    network = _Reconstruction(graph, device)
     weights = graph.weights()
     each = int(steps * (1 - SETTLING)) // len(weights)
     calibration = calibration[: -(-STATISTICS // len(calibration[0]))]

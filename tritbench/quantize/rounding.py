@@ -29,8 +29,8 @@ def by_absmean(weight: Tensor, settings: QuantizeParams) -> TernaryWeight:
     """round(w / mean |w|) clipped to ±1, times mean |w| (BitNet b1.58, arXiv 2402.17764)."""
     absmean = settings.model_copy(update={"reference": "absmean"})
     ternary = ternarize(weight, absmean, 0.5)
-    pieces, lengths, _ = grouped(weight, settings)
-    return dataclasses.replace(ternary, scale=pieces.abs().sum(2) / lengths)
+    groups, lengths, _ = grouped(weight, settings)
+    return dataclasses.replace(ternary, scale=groups.abs().sum(2) / lengths)
 
 
 def by_optimum(weight: Tensor, settings: QuantizeParams) -> TernaryWeight:
@@ -46,12 +46,12 @@ def by_optimum(weight: Tensor, settings: QuantizeParams) -> TernaryWeight:
     >>> by_optimum(torch.tensor([[0.9, -1.1, 0.2, 0.0]]), settings).dequantize()
     tensor([[ 1., -1.,  0.,  0.]])
     """
-    pieces, _, size = grouped(weight, settings)
-    peak = pieces.abs().amax(2, keepdim=True)
-    unit = pieces / torch.where(peak > 0, peak, 1)
+    groups, _, size = grouped(weight, settings)
+    peak = groups.abs().amax(2, keepdim=True)
+    unit = groups / torch.where(peak > 0, peak, 1)
     descending, order = unit.abs().sort(dim=2, descending=True, stable=True)
     sums = descending.double().cumsum(2)
-    counts = torch.arange(1, pieces.shape[2] + 1, device=weight.device)
+    counts = torch.arange(1, groups.shape[2] + 1, device=weight.device)
     best = (sums**2 / counts).argmax(2, keepdim=True)
     scale = sums.gather(2, best) / (best + 1)
     chosen = torch.zeros_like(unit).scatter(2, order, (counts <= best + 1).to(unit.dtype))

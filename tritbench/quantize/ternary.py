@@ -65,10 +65,10 @@ class Quantized:
 
 
 def grouped(weight: Tensor, settings: QuantizeParams) -> tuple[Tensor, Tensor, int]:
-    """Cut a weight [out, ...] into the pieces that share a scale.
+    """Cut a weight [out, ...] into the groups that share a scale.
 
     Returns:
-        pieces [rows, groups, size], zero-padded; their true lengths [groups]; the group size in
+        groups [rows, groups, size], zero-padded; their true lengths [groups]; the group size in
         input weights (of the whole row for `tensor` and `channel`).
     """
     flat = weight.flatten(1)
@@ -82,9 +82,9 @@ def grouped(weight: Tensor, settings: QuantizeParams) -> tuple[Tensor, Tensor, i
     return padded, lengths, size
 
 
-def ungrouped(pieces: Tensor, shape: torch.Size) -> Tensor:
-    """The inverse of `grouped`: pieces [rows, groups, size] in a weight's shape, padding gone."""
-    return pieces.reshape(shape[0], -1)[:, : shape[1:].numel()].reshape(shape)
+def ungrouped(groups: Tensor, shape: torch.Size) -> Tensor:
+    """The inverse of `grouped`: groups [rows, groups, size] in a weight's shape, padding gone."""
+    return groups.reshape(shape[0], -1)[:, : shape[1:].numel()].reshape(shape)
 
 
 def ternarize(
@@ -102,21 +102,21 @@ def ternarize(
     """
     factor = _power_of_two(weight.detach())
     scaled = weight if factor is None else weight / factor
-    pieces, _, size = grouped(scaled, settings)
+    groups, _, size = grouped(scaled, settings)
     if settings.reference == "raw":
-        relative = pieces if factor is None else pieces * factor
+        relative = groups if factor is None else groups * factor
     else:
         reference = references(scaled, settings)[..., None]
-        relative = pieces / torch.where(reference > 0, reference, 1)
+        relative = groups / torch.where(reference > 0, reference, 1)
     if noise is not None:
         chance = relative.abs() / (2 * threshold)
         likely = chance > grouped(noise, settings)[0]
         trits = torch.where(likely, relative.sign(), 0).to(torch.int8)
     else:
         trits = BACKENDS[settings.backend](relative, threshold)
-    signs = trits.to(pieces.dtype)  # integer arithmetic is slower
+    signs = trits.to(groups.dtype)  # integer arithmetic is slower
     count = torch.linalg.vecdot(signs, signs).clamp(min=1)
-    scale = torch.linalg.vecdot(pieces, signs) / count
+    scale = torch.linalg.vecdot(groups, signs) / count
     if factor is not None:
         scale = scale * factor
     return TernaryWeight(ungrouped(trits, weight.shape), scale, size)
@@ -132,22 +132,23 @@ def _power_of_two(weight: Tensor) -> float | Tensor | None:
         peak = torch.maximum(-least, greatest)
         usual = (peak == 0) | (peak > 1e-15) & (peak < 1e15)
         return torch.where(usual, 1.0, torch.ldexp(torch.ones_like(peak), peak.frexp()[1] - 1))
-    height = max(-float(least), float(greatest))
-    usual_height = height == 0 or 1e-15 < height < 1e15
-    return None if usual_height else 2.0 ** math.floor(math.log2(height))
+    largest = max(-float(least), float(greatest))
+    if largest == 0 or 1e-15 < largest < 1e15:
+        return None
+    return 2.0 ** math.floor(math.log2(largest))
 
 
 def references(weight: Tensor, settings: QuantizeParams) -> Tensor:
     """What a threshold is relative to, for each group [rows, groups]: 1, or the largest or mean
     magnitude."""
-    pieces, lengths, _ = grouped(weight, settings)
+    groups, lengths, _ = grouped(weight, settings)
     match settings.reference:
         case "raw":
-            return torch.ones_like(pieces[..., 0])
+            return torch.ones_like(groups[..., 0])
         case "absmax":
-            return pieces.abs().amax(2)
+            return groups.abs().amax(2)
         case "absmean":
-            return pieces.abs().sum(2) / lengths
+            return groups.abs().sum(2) / lengths
 
 
 def two_sided(trits: Tensor, positive: Tensor, negative: Tensor) -> Tensor:

@@ -17,8 +17,9 @@ from pydantic import model_validator as whole_model
 
 from tritbench.errors import TritbenchError
 from tritbench.files import read_yaml
-from tritbench.params import Count, Params, Section, check_threads, parse_params
+from tritbench.params import Params, Section, check_threads, parse_params
 from tritbench.validation import describe
+from tritbench.values import Count
 
 Overrides = dict[str, Any]
 

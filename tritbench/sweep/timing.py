@@ -6,7 +6,8 @@ from pathlib import Path
 
 from dvc.api import DVCFileSystem
 
-from tritbench import data, train
+from tritbench import data
+from tritbench.devices import use_device
 from tritbench.git import git
 from tritbench.measure.benchmark import measure_model
 from tritbench.measure.machine import fingerprint
@@ -35,7 +36,7 @@ def time_front(rows: list[SweepRow], points: Mapping[str, Point], start: str) ->
         settings = params.evaluate.model_copy(
             update={"latency": True, "batch_sizes": [BATCH_SIZE], "peers": []}
         )
-        train.use_device("cpu", settings.threads)
+        use_device("cpu", settings.threads)
         with tempfile.TemporaryDirectory() as folder:
             paths = {
                 "fp32": Path(folder) / "fp32.safetensors",

@@ -1,6 +1,7 @@
 """Where images come from: one file a kind of source, and here the table of them all."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from tritbench.data.sources import (
@@ -12,9 +13,10 @@ from tritbench.data.sources import (
     published,
     torchvision_sets,
 )
-from tritbench.data.sources.source import Source, folder_variable
+from tritbench.data.sources.source import Request, Source, folder_variable
 from tritbench.errors import TritbenchError
 from tritbench.params import DataParams
+from tritbench.registry import Registry
 
 # What a user's folder may hold, in the order in which it is looked for.
 FOLDERS = {
@@ -23,8 +25,17 @@ FOLDERS = {
     "an .npz file": arrays,
     "a folder a class with pictures in it": class_folders,
 }
-EMBEDDED = "embedded"
-NAMES = (EMBEDDED, *published.PUBLISHED, *torchvision_sets.SETS)
+(EMBEDDED,) = embedded.SETS
+# What `data.dataset` may name beside `path:FOLDER`.
+SOURCES: Registry[Callable[[Request], Source]] = Registry(
+    "data_sources",
+    Callable,
+    {
+        name: module.read
+        for module in (embedded, published, torchvision_sets)
+        for name in module.SETS
+    },
+)
 
 
 def open_source(params: DataParams, seed: int, work: Path, program: str) -> Source:
@@ -42,11 +53,7 @@ def open_source(params: DataParams, seed: int, work: Path, program: str) -> Sour
     """
     if params.users_folder is not None:
         return _in_users_folder(params, params.users_folder)
-    if params.dataset == EMBEDDED:
-        return embedded.read(seed)
-    if params.dataset in published.PUBLISHED:
-        return published.read(params, work, program)
-    return torchvision_sets.read(params, work, program)
+    return SOURCES[params.dataset](Request(params, seed, work, program))
 
 
 def in_folder(folder: Path, params: DataParams) -> Source:
@@ -69,10 +76,10 @@ def _in_users_folder(params: DataParams, users: Path) -> Source:
     if params.name == EMBEDDED:
         raise TritbenchError(f"{key}: '{EMBEDDED}' is a built-in data set; rename the folder")
     source = in_folder(users, params)
-    if params.name in published.PUBLISHED and published.dataset_in(users) == params.name:
-        classes = published.PUBLISHED[params.name].classes
+    if params.name in published.SETS and published.dataset_in(users) == params.name:
+        classes = published.SETS[params.name].classes
         return Source(source.name, source.train, source.test, classes)
-    if params.name in NAMES:  # results carry only the name: others must not pass for published ones
+    if params.name in SOURCES:  # results carry no more: others must not pass for published ones
         variable = folder_variable(params.name)
         raise TritbenchError(
             f"{key}: its files are not known to be {params.name}'s; rename the folder, or name it "

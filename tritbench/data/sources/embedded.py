@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tritbench.data.sources.source import Part, Source
+from tritbench.data.sources.source import Part, Request, Source
 
 Bytes = NDArray[np.uint8]
 Ints = NDArray[np.int32]  # [images, SIDE, SIDE], or broadcastable to it
@@ -291,12 +291,15 @@ SILHOUETTES: dict[str, Silhouette] = {
 CLASSES: tuple[str, ...] = tuple(SILHOUETTES)
 
 
-def read(seed: int) -> Source:
-    """The drawings that a seed selects."""
-    train_images, train_labels, test_images, test_labels = draw(seed)
-    name = f"embedded seed {seed}"
+def read(request: Request) -> Source:
+    """The drawings that `request.seed` selects."""
+    train_images, train_labels, test_images, test_labels = draw(request.seed)
+    name = f"embedded seed {request.seed}"
     train, test = (
         Part(images[:, None], labels.astype(np.int64), name, name)
         for images, labels in ((train_images, train_labels), (test_images, test_labels))
     )
     return Source(name, train, test, CLASSES)
+
+
+SETS = {"embedded": CLASSES}

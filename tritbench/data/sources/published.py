@@ -21,7 +21,7 @@ from tritbench.data.sources.idx_files import (
     read_files,
 )
 from tritbench.data.sources.mirrors import Mirrors
-from tritbench.data.sources.source import NoSource, Source, folder_variable
+from tritbench.data.sources.source import NoSource, Request, Source, folder_variable
 from tritbench.errors import printable, reason
 from tritbench.files import sha256, write_atomic
 from tritbench.params import DataParams
@@ -51,7 +51,7 @@ class Published:
     hashes: tuple[str, ...]
 
 
-PUBLISHED = {
+SETS = {
     "fashion-mnist": Published(
         "FashionMNIST",
         CLASSES,
@@ -85,29 +85,24 @@ PUBLISHED = {
 }
 
 
-def read(params: DataParams, work: Path, program: str) -> Source:
+def read(request: Request) -> Source:
     """A published data set, from the first of these that has all its files.
 
     These are the folder that NAME_DIR (for example FASHION_MNIST_DIR) names in the environment, the
     mirrors of params.yaml, torchvision's mirrors. What is wrong with the others is said on stderr.
 
-    Args:
-        params: which data set, and mirrors to try.
-        work: an empty folder for the files.
-        program: begins the lines on stderr.
-
     Raises:
         NoSource: nothing that was tried has the data set.
     """
-    name = _first_source(params, work, program)
-    source = read_files([work / file for file in FILES], name)
-    return Source(name, source.train, source.test, PUBLISHED[params.dataset].classes)
+    name = _first_source(request.params, request.work, request.program)
+    source = read_files([request.work / file for file in FILES], name)
+    return Source(name, source.train, source.test, SETS[request.params.dataset].classes)
 
 
 def _first_source(params: DataParams, folder: Path, program: str) -> str:
     """Bring a published data set's files into the folder; return the source that had them."""
     failures = []
-    hashes = dict(zip(FILES, PUBLISHED[params.dataset].hashes, strict=True))
+    hashes = dict(zip(FILES, SETS[params.dataset].hashes, strict=True))
     for source, get in _sources(params):
         try:
             for file, expected in hashes.items():
@@ -132,7 +127,7 @@ def _sources(params: DataParams) -> Iterator[tuple[str, Get]]:
     variable = folder_variable(params.dataset)
     if local := os.environ.get(variable):
         yield variable, _from_folder(Path(local))
-    published = getattr(torchvision_datasets(), PUBLISHED[params.dataset].torchvision)
+    published = getattr(torchvision_datasets(), SETS[params.dataset].torchvision)
     mirrors = Mirrors([*params.mirrors, *published.mirrors])
     for mirror in list(mirrors.untried):
         yield mirror, _from_mirror(mirrors, mirror)
@@ -140,7 +135,7 @@ def _sources(params: DataParams) -> Iterator[tuple[str, Get]]:
 
 def dataset_in(folder: Path) -> str:
     """What `data.dataset` is for a folder's files: the published set that they are, or `path:`."""
-    for name, published in PUBLISHED.items():
+    for name, published in SETS.items():
         files = zip(FILES, published.hashes, strict=True)
         if all((folder / file).is_file() and sha256(folder / file) == h for file, h in files):
             return name

@@ -4,12 +4,14 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tritbench.errors import EXIT_NO_SOURCE, TritbenchError
+from tritbench.params import DataParams
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -21,6 +23,23 @@ class NoSource(TritbenchError):  # noqa: N818  - it says what is missing
     """No source has the data set. The message says what was tried and what to run instead."""
 
     exit_code = EXIT_NO_SOURCE
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a source is asked for.
+
+    Attributes:
+        params: which data set, and mirrors to try.
+        seed: selects the images of sets that are drawn.
+        work: an empty folder for what is downloaded.
+        program: begins the lines on stderr.
+    """
+
+    params: DataParams
+    seed: int
+    work: Path
+    program: str
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from tritbench.data.sources import parquet
 from tritbench.data.sources._torchvision import torchvision_datasets
 from tritbench.data.sources.idx_files import check_class_names
 from tritbench.data.sources.mirrors import PATIENCE
-from tritbench.data.sources.source import NoSource, Part, Picture, Source, folder_variable
+from tritbench.data.sources.source import NoSource, Part, Picture, Request, Source, folder_variable
 from tritbench.errors import TritbenchError, printable, reason
 from tritbench.params import DataParams
 
@@ -71,31 +71,26 @@ SETS = {
 _FAILURES = (OSError, RuntimeError, ValueError, tarfile.TarError, zipfile.BadZipFile, ImportError)
 
 
-def read(params: DataParams, work: Path, program: str) -> Source:
+def read(request: Request) -> Source:
     """A data set from the folder that NAME_DIR names in the environment, or downloaded.
-
-    Args:
-        params: which data set.
-        work: an empty folder for what is downloaded.
-        program: begins the lines on stderr.
 
     Raises:
         NoSource: neither has it.
     """
-    failures = []
+    failures, params = [], request.params
     variable = folder_variable(params.dataset)
     if local := os.environ.get(variable):
         try:
             return _at_hand(Path(local), params, variable)
         except (*_FAILURES, TritbenchError) as error:
             failures.append(f"{variable}: {_words(error)}")
-            print(f"{program}: {params.dataset} from {failures[-1]}", file=sys.stderr)
+            print(f"{request.program}: {params.dataset} from {failures[-1]}", file=sys.stderr)
     else:
         failures.append(f"{variable}: not set")
     patience = socket.getdefaulttimeout()
     socket.setdefaulttimeout(PATIENCE)
     try:
-        return _made(params.dataset, work, "torchvision's download", download=True)
+        return _made(params.dataset, request.work, "torchvision's download", download=True)
     except _FAILURES as error:
         failures.append(f"torchvision's download: {_words(error)}")
     finally:

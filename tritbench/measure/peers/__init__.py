@@ -11,14 +11,23 @@ from torch import Tensor
 from tritbench.errors import TritbenchError
 from tritbench.measure.accuracy import BATCH
 from tritbench.measure.peers import ort, ov, own, pytorch, tq2_0
-from tritbench.measure.peers.own import EXACT, exact
-from tritbench.measure.peers.peer import AbsentError, Call, FloatNetwork, Peer
+from tritbench.measure.peers.own import EXACT, FILE_PEERS
+from tritbench.measure.peers.peer import Call, FloatNetwork, Peer, UnavailableError
 from tritbench.packing import Network
 from tritbench.packing.weights import PackedGraph
-from tritbench.params import PeerName
+from tritbench.registry import Registry
 
-__all__ = ["EAGER", "EXACT", "PEERS", "AbsentError", "Call", "FloatNetwork", "Peer"]
-__all__ += ["build_peer", "deployed", "exact", "kernel_peers"]
+__all__ = [
+    "EAGER",
+    "EXACT",
+    "FILE_PEERS",
+    "PEERS",
+    "Call",
+    "FloatNetwork",
+    "Peer",
+    "UnavailableError",
+]
+__all__ += ["build_peer", "deployed", "kernel_peers"]
 
 # Of the outputs' norm; 8 bits cost some hundredths. With AVX-512, OpenVINO 2026.4 gives numbers
 # around 1e8 for some int8 networks with narrow layers.
@@ -29,16 +38,10 @@ LEAST_SIZE = 1e-30  # of outputs that are all zero
 EAGER = "torch eager"
 
 # What runs a float network. Each takes it and images: examples of its input, on which it
-# calibrates where it has to.
-PEERS: Mapping[PeerName, Callable[[FloatNetwork, Tensor], Peer]] = {
-    "torch compile": pytorch.compiled,
-    "torch int8 dynamic": pytorch.int8_dynamic,
-    "onnxruntime fp32": ort.fp32,
-    "onnxruntime int8": ort.int8_dynamic,
-    "openvino fp32": ov.fp32,
-    "openvino int8": ov.int8,
-    "tritbench int8": own.int8,
-}
+# calibrates where it has to. In the order of the rows.
+PEERS: Registry[Callable[[FloatNetwork, Tensor], Peer]] = Registry(
+    "peers", Callable, {**pytorch.PEERS, **ort.PEERS, **ov.PEERS, **own.PEERS}
+)
 # What multiplies by the trits themselves: of the network and its input, a note and the call.
 TERNARY: Mapping[str, Callable[[PackedGraph, Tensor], tuple[str, Call]]] = {
     "onnxruntime 2-bit": ort.two_bit,
@@ -61,16 +64,16 @@ def deployed(network: FloatNetwork, images: Tensor) -> Call:
     return call
 
 
-def build_peer(name: PeerName, network: FloatNetwork, images: Tensor) -> Peer:
+def build_peer(name: str, network: FloatNetwork, images: Tensor) -> Peer:
     """A float network, run by a peer.
 
     Args:
-        name: the peer's.
+        name: a key of PEERS.
         network: of any operations.
         images: examples of its input, for those that calibrate on it: images of training.
 
     Raises:
-        AbsentError: where it cannot be had here, or computes something else.
+        UnavailableError: where it cannot be had here, or computes something else.
     """
     peer = PEERS[name](network, images)
     for size in sorted({1, min(len(images), BATCH)}):  # some have a program for each
@@ -80,7 +83,7 @@ def build_peer(name: PeerName, network: FloatNetwork, images: Tensor) -> Peer:
             norm = expected.norm().clamp(min=LEAST_SIZE)
             error = float((peer.call(batch) - expected).norm() / norm)
         if not error <= MAX_ERROR:
-            raise AbsentError(
+            raise UnavailableError(
                 f"it computes something else: outputs are off by {error:.1g} of FP32's"
             )
     return peer
@@ -98,21 +101,21 @@ def kernel_peers(
         by name, what could be had, PyTorch first; and why the others could not.
     """
     found: dict[str, Call] = {"torch fp32": lambda _: model.module(x)}
-    absent: dict[str, str] = {}
-    for name in PEERS:
+    unavailable: dict[str, str] = {}
+    for name in PEERS.table:
         # The one takes seconds to compile each case; the other is the engine again.
         if name not in ("torch compile", "tritbench int8"):
             try:
                 found[name] = _fixed(build_peer(name, model, x).call, x)
-            except AbsentError as error:
-                absent[name] = str(error)
+            except UnavailableError as error:
+                unavailable[name] = str(error)
     for ternary, build in TERNARY.items():
         try:
             note, call = build(network.packed, x)
             found[ternary + note] = call
-        except AbsentError as error:
-            absent[ternary] = str(error)
-    return found, absent
+        except UnavailableError as error:
+            unavailable[ternary] = str(error)
+    return found, unavailable
 
 
 def _fixed(call: Call, x: Tensor) -> Call:

@@ -32,6 +32,9 @@ def two_bit(network: PackedGraph, x: Tensor) -> tuple[str, Call]:
     return "", lambda _: peer.call(x)
 
 
+PEERS = {"onnxruntime fp32": fp32, "onnxruntime int8": int8_dynamic}
+
+
 def _peer(model: Any) -> Peer:
     import onnx
     import onnxruntime as ort

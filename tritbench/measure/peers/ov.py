@@ -42,6 +42,9 @@ def int8(network: FloatNetwork, images: Tensor) -> Peer:
     return _peer(model)
 
 
+PEERS = {"openvino fp32": fp32, "openvino int8": int8}
+
+
 @functools.cache
 def _core() -> Any:
     import openvino

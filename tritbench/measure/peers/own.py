@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from tritbench import runtime
-from tritbench.measure.peers.peer import AbsentError, FloatNetwork, Peer
+from tritbench.measure.peers.peer import FloatNetwork, Peer, UnavailableError
 from tritbench.measure.storage import Storage
 from tritbench.packing.artifact import read_trit
 from tritbench.packing.writer import trit_bytes
@@ -23,7 +23,7 @@ def int8(network: FloatNetwork, _: Tensor) -> Peer:
     """W8A8: every weight as the nearest of 255 multiples of its output's scale.
 
     Raises:
-        AbsentError: without the engine.
+        UnavailableError: without the engine.
     """
     _need_engine()
     graph = network.captured
@@ -47,7 +47,7 @@ def exact(
     """W1.58A32: the ternary files with float32 activations, by name of the peer.
 
     Raises:
-        AbsentError: without the engine.
+        UnavailableError: without the engine.
     """
     _need_engine()
     return {
@@ -59,6 +59,11 @@ def exact(
     }
 
 
+PEERS = {"tritbench int8": int8}
+# They run the ternary files; all others run the float network.
+FILE_PEERS = {"tritbench exact": exact}
+
+
 def _need_engine() -> None:
     if not runtime.NATIVE:
-        raise AbsentError("the native engine was not built")
+        raise UnavailableError("the native engine was not built")

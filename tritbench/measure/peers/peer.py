@@ -16,7 +16,7 @@ from tritbench.shapes import InputSpec
 Call = Callable[[Any], Any]
 
 
-class AbsentError(Exception):
+class UnavailableError(Exception):
     """Why a peer cannot run a network here, in words."""
 
 
@@ -51,7 +51,7 @@ class FloatNetwork:
         """From `images` to `logits`.
 
         Raises:
-            AbsentError: without the package onnx.
+            UnavailableError: without the package onnx.
         """
         need("onnx")
         import onnx
@@ -73,11 +73,11 @@ def need(*packages: str) -> None:
     """Look for packages without importing them.
 
     Raises:
-        AbsentError: naming those that are not installed.
+        UnavailableError: naming those that are not installed.
     """
     missing = [package for package in packages if not importlib.util.find_spec(package)]
     if missing:
         them = "it" if len(missing) == 1 else "them"
-        raise AbsentError(
+        raise UnavailableError(
             f"not installed: {', '.join(missing)}; `pip install .[peers]` brings {them}"
         )

@@ -14,7 +14,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from tritbench.graph.straight import straight
-from tritbench.measure.peers.peer import AbsentError, Call, FloatNetwork, Peer
+from tritbench.measure.peers.peer import Call, FloatNetwork, Peer, UnavailableError
 
 
 def deployed(network: FloatNetwork) -> Call:
@@ -26,7 +26,7 @@ def deployed(network: FloatNetwork) -> Call:
 def compiled(network: FloatNetwork, images: Tensor) -> Peer:
     """torch.compile, for each batch size anew."""
     if not (shutil.which("g++") or shutil.which("clang++")):
-        raise AbsentError("torch.compile needs a C++ compiler")
+        raise UnavailableError("torch.compile needs a C++ compiler")
     # It would compile a program to see whether the compiler knows the processor's vectors: seconds,
     # and where it does not, the network's own program says so.
     os.environ.setdefault("TORCHINDUCTOR_VEC_ISA_OK", "1")
@@ -42,20 +42,28 @@ def compiled(network: FloatNetwork, images: Tensor) -> Peer:
         peer.call(images[:1])
     except Exception as error:  # whatever the compilers below it raise
         why, _, _ = str(error).partition("\n")
-        raise AbsentError(f"torch.compile failed: {why}") from error
+        raise UnavailableError(f"torch.compile failed: {why}") from error
     return peer
 
 
 def int8_dynamic(network: FloatNetwork, _: Tensor) -> Peer:
     """Linear layers in 8 bits; all else stays in float."""
     if not any(isinstance(module, nn.Linear) for module in network.module.modules()):
-        raise AbsentError("it has no linear layer, which is all that PyTorch quantizes dynamically")
+        raise UnavailableError(
+            "it has no linear layer, which is all that PyTorch quantizes dynamically"
+        )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # PyTorch calls it deprecated, without a successor here
         int8 = torch.ao.quantization.quantize_dynamic(
             copy.deepcopy(network.module), {nn.Linear}, torch.qint8
         )
         return _peer(int8, int8)
+
+
+PEERS = {
+    "torch compile": compiled,
+    "torch int8 dynamic": int8_dynamic,
+}
 
 
 def _peer(call: Any, network: nn.Module) -> Peer:

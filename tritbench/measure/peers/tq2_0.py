@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from tritbench.measure.peers.peer import AbsentError, Call, need
+from tritbench.measure.peers.peer import Call, UnavailableError, need
 from tritbench.packing.weights import PackedGraph
 
 BLOCK = 256  # weights that share a scale; a row has no other length than multiples
@@ -23,11 +23,11 @@ def linear(network: PackedGraph, x: Tensor) -> tuple[str, Call]:
     need("ggml")
     weights = list(network.weights.values())
     if [node.op for node in network.graph.nodes] != ["reshape", "linear"] or len(weights) != 1:
-        raise AbsentError("it runs single linear layers")
+        raise UnavailableError("it runs single linear layers")
     x = x.flatten(1)
     inputs = x.shape[1] // BLOCK * BLOCK
     if not inputs:
-        raise AbsentError(f"{x.shape[1]} inputs; a row has a multiple of {BLOCK}")
+        raise UnavailableError(f"{x.shape[1]} inputs; a row has a multiple of {BLOCK}")
     note = "" if inputs == x.shape[1] else f" (K={inputs})"
     return note, multiply(weights[0].dequantize()[:, :inputs], x.numpy()[:, :inputs])
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from tritbench.graph.graph import Node
 from tritbench.graph.onnx import IR_VERSION, OnnxBuilder
-from tritbench.measure.peers.peer import AbsentError, need
+from tritbench.measure.peers.peer import UnavailableError, need
 from tritbench.packing.weights import PackedGraph, TernaryArray
 
 BLOCK = 128  # weights that share a scale: of 32, 64 and 128, which have kernels, the fastest
@@ -25,7 +25,7 @@ def two_bit_onnx(network: PackedGraph, x: Tensor) -> Any:
     https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md#commicrosoftmatmulnbits
 
     Raises:
-        AbsentError: naming an operation that has no form here, or a package that is missing.
+        UnavailableError: naming an operation that has no form here, or a package that is missing.
     """
     need("onnx")
     import onnx
@@ -40,7 +40,7 @@ def two_bit_onnx(network: PackedGraph, x: Tensor) -> Any:
             case "linear" if isinstance(network.weights.get(str(node.inputs[1])), TernaryArray):
                 value = _add_two_bit(graph, node, network, value)
             case operation:
-                raise AbsentError(f"{operation} has no 2-bit form")
+                raise UnavailableError(f"{operation} has no 2-bit form")
     return _model(graph, x, value)
 
 
@@ -59,11 +59,11 @@ def _add_two_bit(graph: OnnxBuilder, node: Node, network: PackedGraph, value: st
     weight = network.weights[str(name)]
     assert isinstance(weight, TernaryArray)
     if weight.negative_scale is not None:
-        raise AbsentError("scales of their own for trits of -1 have no 2-bit form")
+        raise UnavailableError("scales of their own for trits of -1 have no 2-bit form")
     trits, scale, group = weight.trits, weight.scales(), weight.group_size
     outputs, inputs = trits.shape
     if scale.shape[1] > 1 and group % BLOCK:
-        raise AbsentError(f"groups of {group} weights: a 2-bit scale is of {BLOCK}")
+        raise UnavailableError(f"groups of {group} weights: a 2-bit scale is of {BLOCK}")
     blocks = -(-inputs // BLOCK)
     codes = np.ones((outputs, blocks * BLOCK), np.uint8)
     codes[:, :inputs] = trits + 1
