@@ -43,7 +43,7 @@ def rows_csv(params: Params) -> str:
 
 def tables(raw: Path, params: Params) -> dict[Path, str]:
     """What follows from the rows alone: methods.csv, methods.md, confirmation.md."""
-    rows = seeds.read_rows(raw)
+    rows = seeds.read_seeds(raw)
     chosen = [("ptq", params.ptq.method), ("qat", params.qat.method)]
     selection = seeds.summaries(rows, "selection")
     confirmation = seeds.summaries(rows, "confirmation")

@@ -7,12 +7,11 @@ from tritbench.errors import reported
 from tritbench.files import write_atomic
 from tritbench.measure.machine import fingerprint
 from tritbench.params import load_params
-from tritbench.report.figures import figures
-from tritbench.report.mermaid import mermaid_markdown
-from tritbench.report.page import page_html, read_evidence
+from tritbench.report.evidence import read_evidence
+from tritbench.report.figures import figures, mermaid_markdown, start_bundling
+from tritbench.report.page import page_html
 from tritbench.report.runs import read_results
 from tritbench.report.summary import summary_markdown
-from tritbench.report.vega import start_bundling
 
 BENCHMARKS = Path("benchmarks")
 MODELS = Path("models")

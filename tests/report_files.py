@@ -12,7 +12,8 @@ from tiny import write_tiny_dataset
 from tritbench.models import Checkpoint, InputSpec, build, save_checkpoint
 from tritbench.packing import save_trit
 from tritbench.params import PtqParams, QuantizeParams
-from tritbench.report.page import Evidence, page_html, read_evidence
+from tritbench.report.evidence import Evidence, read_evidence
+from tritbench.report.page import page_html
 from tritbench.report.runs import Results, read_results
 from tritbench.report.sweeps import COLUMNS, SweepRow, sweep_csv
 

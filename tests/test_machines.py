@@ -9,7 +9,7 @@ import pytest
 from tritbench.commands import machines
 from tritbench.errors import TritbenchError
 from tritbench.report.machines import Timing, keep, table
-from tritbench.report.table import read_rows
+from tritbench.report.rows import read_rows
 
 ROOT = Path(__file__).parents[1]
 

@@ -21,8 +21,7 @@ from report_files import (
 )
 
 from tritbench.errors import TritbenchError
-from tritbench.report.figures import figures
-from tritbench.report.mermaid import mermaid_markdown
+from tritbench.report.figures import figures, mermaid_markdown
 from tritbench.report.page import page_html
 from tritbench.report.runs import Machine, Results, read_results
 from tritbench.report.summary import summary_markdown, table_text

@@ -16,13 +16,12 @@ from report_files import write_sweep
 from tritbench.errors import TritbenchError
 from tritbench.models import Checkpoint, save_checkpoint
 from tritbench.packing import save_trit
-from tritbench.report import chart_data, summary
+from tritbench.report import charts, summary
 from tritbench.report.answer import span
-from tritbench.report.flips import read_flips
-from tritbench.report.networks import examine
-from tritbench.report.pictures import TRIT_COLORS, image_png, trits_png
-from tritbench.report.sections.results import float16_bytes, int8_bytes
-from tritbench.report.sections.sweeps import sweeps_section
+from tritbench.report.blocks import TRIT_COLORS, image_png, trits_png
+from tritbench.report.evidence import examine, read_flips
+from tritbench.report.network_sections import sweeps_section
+from tritbench.report.result_sections import float16_bytes, int8_bytes
 from tritbench.report.summary import fastest_fp32
 from tritbench.report.sweeps import read_sweep_csv
 
@@ -70,7 +69,7 @@ def test_the_front_holds_what_nothing_beats():
         point("fast too", 0.8, 1e-6),
         point("not timed", 0.99, None),
     ]
-    rows = chart_data.trade_off("latency_s", [], points)
+    rows = charts.trade_off_rows("latency_s", [], points)
     assert [row["label"] for row in rows if row["front"]] == ["m, fast", "m, good", "m, fast too"]
     assert len(rows) == 5
 
@@ -78,7 +77,7 @@ def test_the_front_holds_what_nothing_beats():
 def test_a_peer_that_lies_where_fp32_does_is_not_drawn_again():
     fp32 = point("", 0.9, 1e-3, "fp32")
     peers = [point("torch fp32", 0.9, 1e-3), point("torch compile", 0.9, 2e-3)]
-    rows = chart_data.trade_off("latency_s", [fp32], peers)
+    rows = charts.trade_off_rows("latency_s", [fp32], peers)
     assert [row["label"] for row in rows] == ["m, FP32", "m, torch compile"]
 
 

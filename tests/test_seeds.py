@@ -17,9 +17,9 @@ from tritbench.measure.statistics import MARGIN, equivalence, holm, paired_t, t_
 from tritbench.params import load_params
 from tritbench.report.answer import figures
 from tritbench.report.documents import filled
+from tritbench.report.result_sections import seeds_section
 from tritbench.report.runs import read_results
-from tritbench.report.sections.results import seeds_section
-from tritbench.report.seeds import read_rows, read_summaries, summaries, summaries_markdown
+from tritbench.report.seeds import read_seeds, read_summaries, summaries, summaries_markdown
 
 DIFFERENCES = [-0.31, -0.18, -0.22, -0.27, -0.17]
 
@@ -37,7 +37,7 @@ def seeds(mode, method, tested, model="mlp", phase="confirmation"):
 
 def found(tmp_path, *rows):
     write_csv(tmp_path / "raw.csv", [row for each in rows for row in each])
-    return summaries(read_rows(tmp_path / "raw.csv"), "confirmation")
+    return summaries(read_seeds(tmp_path / "raw.csv"), "confirmation")
 
 
 def test_intervals_and_p_values_are_students():
@@ -201,7 +201,7 @@ def measured(tmp_path_factory):
 
 
 def test_the_rows_hold_every_network_of_every_seed(measured):
-    rows = read_rows(measured / "benchmarks/methods_raw.csv")
+    rows = read_seeds(measured / "benchmarks/methods_raw.csv")
     made = {(row.phase, row.mode, row.method, row.seed) for row in rows}
     selection = [("ptq", "optimal"), ("ptq", "descent"), ("qat", "ste")]
     confirmation = [("ptq", "descent"), ("qat", "ste"), ("control", "")]
@@ -235,7 +235,7 @@ def test_the_curve_of_thresholds_is_of_validation_images(measured):
 def test_a_run_that_was_measured_again_has_the_same_rows(measured, monkeypatch):
     monkeypatch.chdir(measured)
     monkeypatch.setattr(measure, "SEEDS", {"confirmation": range(5, 7)})
-    before = read_rows(Path("benchmarks/methods_raw.csv"))
+    before = read_seeds(Path("benchmarks/methods_raw.csv"))
     measure.control(load_params(), "mlp")
     again = table.read(Path("methods/results/control/mlp.csv"))
     kept = [row.test_accuracy for row in before if row.mode == "control"]

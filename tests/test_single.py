@@ -15,8 +15,8 @@ from tritbench.measure.single import COLUMNS, single_calls
 from tritbench.measure.statistics import median_interval
 from tritbench.packing import save_trit
 from tritbench.params import EvaluateParams
+from tritbench.report.result_sections import results_section
 from tritbench.report.runs import read_results
-from tritbench.report.sections.results import results_section
 
 SETTINGS = EvaluateParams(
     modes=["ptq"],

@@ -9,9 +9,9 @@ from tritbench.errors import printable
 from tritbench.files import write_atomic
 from tritbench.measure.machine import fingerprint
 from tritbench.measure.rows import Row, rows_csv
-from tritbench.report.plain import aligned
 from tritbench.report.runs import parse_runs
-from tritbench.report.summary import seconds, table_text, times
+from tritbench.report.summary import table_text
+from tritbench.report.text import aligned, seconds, times
 
 _LAYERS = 5  # that are shown
 REPORT = "report.txt"

@@ -3,14 +3,8 @@
 from tritbench.errors import TritbenchError
 from tritbench.measure.machine import fingerprint
 from tritbench.params import load_params
-from tritbench.report.comparison import (
-    Side,
-    broken_gates,
-    changes,
-    comparison_markdown,
-    side,
-)
-from tritbench.report.revisions import WORKSPACE, Revision, answers, find_revision
+from tritbench.report.comparison import Side, broken_gates, changes, comparison_markdown, side
+from tritbench.report.history import WORKSPACE, Revision, answers, find_revision
 from tritbench.report.runs import parse_confusions
 
 CONFUSION = "benchmarks/confusion.csv"

@@ -7,7 +7,7 @@ from tritbench.errors import TritbenchError
 from tritbench.files import write_atomic
 from tritbench.measure.machine import fingerprint
 from tritbench.report.history import HEADER, collect, history_csv, history_html, history_rows
-from tritbench.report.plain import aligned
+from tritbench.report.text import aligned
 
 
 def run(csv: Path | None, html: Path | None) -> None:

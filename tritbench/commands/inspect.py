@@ -17,7 +17,7 @@ from tritbench.packing import Network, load_trit
 from tritbench.packing.entropy import entropy
 from tritbench.packing.t81 import LIMB_BYTES, LIMB_TRITS
 from tritbench.packing.weights import PackedArray, TernaryArray
-from tritbench.report.plain import aligned, quoted
+from tritbench.report.text import aligned, quoted
 
 WORDS = ("operation", "result", "weight", "kind")
 FIGURES = ("weights", "bytes", "bits", "entropy", "zeros", "products")

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from tritbench.errors import TritbenchError
-from tritbench.report.plain import aligned
 from tritbench.report.sweeps import sweep_table
+from tritbench.report.text import aligned
 from tritbench.sweep import results
 from tritbench.sweep.experiments import Progress, baseline, fetch, finished, use_this_python
 from tritbench.sweep.plan import Point, Sweep, read_sweep

@@ -7,16 +7,8 @@ from dataclasses import dataclass
 from tritbench.measure.statistics import SIGNIFICANT
 from tritbench.report.runs import Results, Run
 from tritbench.report.seeds import Summary, of_runs
-from tritbench.report.summary import (
-    MODE_NAMES,
-    by_model_and_mode,
-    fastest_fp32,
-    percent,
-    points,
-    seconds,
-    size,
-    times,
-)
+from tritbench.report.summary import MODE_NAMES, by_model_and_mode, fastest_fp32, points
+from tritbench.report.text import percent, seconds, size, times
 
 
 @dataclass(frozen=True)

@@ -7,21 +7,10 @@ import numpy as np
 
 from tritbench.measure.statistics import SIGNIFICANT, mcnemar, two_proportions
 from tritbench.params import GatesParams
-from tritbench.report.revisions import Answers
+from tritbench.report.history import Answers
 from tritbench.report.runs import Run
-from tritbench.report.summary import (
-    MODE_NAMES,
-    NOTHING,
-    by_model_and_mode,
-    escape_markdown,
-    interval,
-    markdown_table,
-    percent,
-    size,
-    speedup,
-    times,
-    verdict,
-)
+from tritbench.report.summary import MODE_NAMES, by_model_and_mode, interval, speedup, verdict
+from tritbench.report.text import NOTHING, escape_markdown, markdown_table, percent, size, times
 
 Key = tuple[str, str]  # model and mode
 

@@ -12,18 +12,10 @@ from pathlib import Path
 from tritbench.errors import TritbenchError
 from tritbench.files import write_atomic
 from tritbench.report import machines, seeds
-from tritbench.report.extras import read_peers
+from tritbench.report.rows import read_peers
 from tritbench.report.runs import Run, parse_runs, read_machine
-from tritbench.report.summary import (
-    MODE_NAMES,
-    NOTHING,
-    advice,
-    by_model_and_mode,
-    escape_markdown,
-    markdown_table,
-    results_table,
-    times,
-)
+from tritbench.report.summary import MODE_NAMES, advice, by_model_and_mode, results_table
+from tritbench.report.text import NOTHING, escape_markdown, markdown_table, times
 
 BENCHMARKS = Path("benchmarks")
 RUNS = BENCHMARKS / "quantization_runs.csv"
@@ -100,7 +92,7 @@ def results() -> str:
 
 def over_seeds() -> str:
     """The default methods on fresh seeds: means, intervals and what they show."""
-    found = seeds.summaries(seeds.read_rows(SEEDS), "confirmation")
+    found = seeds.summaries(seeds.read_seeds(SEEDS), "confirmation")
     lines = markdown_table(*seeds.brief_table(found))
     first = "Over seeds that had no part in choosing the methods:"
     return "\n".join([first, "", *lines, "", seeds.explanation(found)])

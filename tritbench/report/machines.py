@@ -7,10 +7,19 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from tritbench.files import write_atomic
-from tritbench.report.extras import Peer, read_peers
+from tritbench.report.rows import (
+    Above,
+    Mode,
+    Peer,
+    Positive,
+    Text,
+    read_peers,
+    read_rows,
+    read_text,
+)
 from tritbench.report.runs import Machine, Run, parse_runs, read_machine
-from tritbench.report.summary import MODE_NAMES, NOTHING, fastest_fp32, markdown_table, times
-from tritbench.report.table import Above, Mode, Positive, Text, read_rows, read_text
+from tritbench.report.summary import MODE_NAMES, fastest_fp32
+from tritbench.report.text import NOTHING, markdown_table, times
 
 
 @dataclass(frozen=True, kw_only=True)

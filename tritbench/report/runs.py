@@ -8,30 +8,28 @@ from itertools import product
 from pathlib import Path
 
 from tritbench.errors import TritbenchError, reading
-from tritbench.report.extras import (
-    ClassScore,
-    Notes,
-    Peer,
-    SingleCalls,
-    SweepPoint,
-    read_class_scores,
-    read_notes,
-    read_peers,
-    read_single_calls,
-    read_sweep,
-)
-from tritbench.report.table import (
+from tritbench.report.rows import (
     MODES,
     NEEDED,
     Above,
+    ClassScore,
     Count,
     Finite,
     Mode,
+    Notes,
+    Peer,
     Positive,
     Share,
+    SingleCalls,
+    SweepPoint,
     Text,
     parse_rows,
+    read_class_scores,
+    read_notes,
+    read_peers,
     read_rows,
+    read_single_calls,
+    read_sweep,
     read_text,
 )
 

@@ -23,10 +23,9 @@ from tritbench.measure.statistics import (
     paired_t,
     t_interval,
 )
-from tritbench.report import table
+from tritbench.report.rows import Count, NotNegative, Share, read_rows
 from tritbench.report.runs import Run
-from tritbench.report.summary import NOTHING, markdown_table
-from tritbench.report.table import Count, NotNegative, Share
+from tritbench.report.text import NOTHING, markdown_table
 
 Phase = Literal["selection", "confirmation"]
 # `control` is FP32 trained on by QAT's recipe: what the further epochs give by themselves.
@@ -100,13 +99,13 @@ def _is(p: float) -> bool:
     return p < SIGNIFICANT
 
 
-def read_rows(path: Path) -> list[Row]:
+def read_seeds(path: Path) -> list[Row]:
     """The rows of methods_raw.csv.
 
     Raises:
         TritbenchError: naming the file, line, column and value that is wrong.
     """
-    return table.read_rows(path, Row)
+    return read_rows(path, Row)
 
 
 def summaries(rows: Sequence[Row], phase: Phase) -> list[Summary]:
@@ -200,7 +199,7 @@ def read_summaries(path: Path, models: Sequence[str], dataset: str) -> list[Summ
     """
     if not path.is_file():
         return []
-    rows = read_rows(path)
+    rows = read_seeds(path)
     rows = [row for name in models for row in rows if (row.model, row.dataset) == (name, dataset)]
     return [each for phase in get_args(Phase) for each in summaries(rows, phase)]
 

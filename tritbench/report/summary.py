@@ -1,14 +1,23 @@
 """The table of results, as Markdown for a review and as plain text for a terminal."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from tritbench.measure.statistics import SIGNIFICANT
-from tritbench.report.extras import Peer
-from tritbench.report.plain import aligned
+from tritbench.report.rows import Peer
 from tritbench.report.runs import Machine, Run
+from tritbench.report.text import (
+    NOTHING,
+    aligned,
+    escape_markdown,
+    markdown_table,
+    percent,
+    seconds,
+    size,
+    times,
+    within,
+)
 
 MODE_NAMES = {"fp32": "FP32", "ptq": "PTQ", "qat": "QAT"}
-NOTHING = "–"
 W158A8 = "Ternary networks are W1.58A8: weights of log2(3) = 1.58 bits, activations of 8."
 # The peers that run a network in FP32, as peers.csv names them.
 FP32_RUNTIMES = ("torch eager", "torch compile", "onnxruntime fp32", "openvino fp32")
@@ -18,54 +27,10 @@ DISTURBED = (
 )
 
 
-def percent(share: float) -> str:
-    """A share in percent, to the hundredth: one image of a 10,000-image test split.
-
-    >>> percent(0.8912)
-    '89.12%'
-    """
-    return f"{100 * share:.2f}%"
-
-
 def interval(run: Run) -> str:
     """Test accuracy with its 95% interval."""
     low, high = 100 * run.test_accuracy_low, 100 * run.test_accuracy_high
     return f"{percent(run.test_accuracy)} [{low:.2f}, {high:.2f}]"
-
-
-def seconds(value: float | None) -> str:
-    """A duration with three significant digits; a dash where there is none.
-
-    >>> seconds(0.0000123), seconds(0.0456), seconds(1.5), seconds(0.00099996)
-    ('12.3 µs', '45.6 ms', '1.50 s', '1.00 ms')
-    """
-    if value is None:
-        return NOTHING
-    for unit, scale in (("µs", 1e6), ("ms", 1e3)):
-        if value * scale < 999.5:
-            return f"{_three_digits(value * scale)} {unit}"
-    return f"{_three_digits(value)} s"
-
-
-def size(count: int) -> str:
-    """Bytes, in units of 1000.
-
-    >>> size(980), size(31_400), size(2_678_824)
-    ('980 bytes', '31.4 KB', '2.68 MB')
-    """
-    if count < 1000:
-        return f"{count} bytes"
-    unit, scale = ("KB", 1e3) if count < 999_500 else ("MB", 1e6)
-    return f"{_three_digits(count / scale)} {unit}"
-
-
-def times(factor: float | None) -> str:
-    """A ratio; a dash where there is none.
-
-    >>> times(15.62), times(0.456)
-    ('15.6×', '0.456×')
-    """
-    return NOTHING if factor is None else f"{_three_digits(factor)}×"
 
 
 def speedup(run: Run) -> str:
@@ -75,18 +40,6 @@ def speedup(run: Run) -> str:
         return text
     text += within(run.speedup_low, run.speedup_high)
     return f"~{text}" if run.disturbed else text
-
-
-def within(low: float | None, high: float | None) -> str:
-    """The interval of a ratio, to stand after it; nothing where there is none."""
-    if low is None or high is None:
-        return ""
-    return f" [{_three_digits(low)}, {_three_digits(high)}]"
-
-
-def _three_digits(value: float) -> str:
-    decimals = 3 if value < 0.9995 else 2 if value < 9.995 else 1 if value < 99.95 else 0
-    return f"{value:.{decimals}f}"
 
 
 def by_model_and_mode(runs: Sequence[Run]) -> list[list[Run]]:
@@ -242,16 +195,6 @@ def _quantization(run: Run) -> str:
     return f"threshold {run.threshold}, reference {run.reference}, granularity {run.granularity}"
 
 
-def escape_markdown(text: str) -> str:
-    """Text as it is, wherever it stands in Markdown: in a table, as a heading.
-
-    >>> escape_markdown("<b>|x_1")
-    '&lt;b&gt;\\\\|x\\\\_1'
-    """
-    text = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return "".join(f"\\{char}" if char in "\\`*_[]#|~$" else char for char in text)
-
-
 def summary_markdown(
     runs: Sequence[Run], machine: Machine, engine: str, title: str, peers: Sequence[Peer] = ()
 ) -> str:
@@ -285,19 +228,6 @@ def summary_markdown(
     if any(run.disturbed for run in runs):
         lines += ["", f"\\~: {DISTURBED}"]
     return "\n".join(lines) + "\n"
-
-
-def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Lines of a table whose first two columns are names and whose others are figures."""
-    return [
-        _markdown_row(header, escape_markdown),
-        _markdown_row([":--"] * 2 + ["--:"] * (len(header) - 2), str),
-        *(_markdown_row(row, escape_markdown) for row in rows),
-    ]
-
-
-def _markdown_row(cells: Sequence[str], escape: Callable[[str], str]) -> str:
-    return f"| {' | '.join(escape(cell) for cell in cells)} |"
 
 
 def table_text(runs: Sequence[Run], engine: str) -> str:

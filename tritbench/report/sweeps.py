@@ -12,17 +12,11 @@ from typing import Any
 import altair as alt
 
 from tritbench.errors import TritbenchError
-from tritbench.report.chart_data import Rows
+from tritbench.report.charts import Rows
 from tritbench.report.figures import svg, threshold_curves
-from tritbench.report.summary import (
-    MODE_NAMES,
-    markdown_table,
-    percent,
-    seconds,
-    size,
-    times,
-)
-from tritbench.report.table import csv_lines, read_text
+from tritbench.report.rows import csv_lines, read_text
+from tritbench.report.summary import MODE_NAMES
+from tritbench.report.text import markdown_table, percent, seconds, size, times
 
 SweepRow = dict[str, Any]  # a cell is text, a number, or None where there is nothing
 

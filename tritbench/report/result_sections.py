@@ -1,28 +1,27 @@
-"""Every number in tables, and what others give in place of the ternary networks."""
+"""Sections of the page: trade-offs and speed, results, seeds and peers, and the method."""
 
+import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from tritbench.report import seeds
+from tritbench.report import charts, seeds
 from tritbench.report.answer import minus
-from tritbench.report.blocks import Section, Table
-from tritbench.report.chart_data import between
-from tritbench.report.extras import Peer, SingleCalls
+from tritbench.report.blocks import Chart, Panel, Section, Table
+from tritbench.report.charts import between, mode_names
+from tritbench.report.rows import Peer, SingleCalls
 from tritbench.report.runs import Results, Run
 from tritbench.report.seeds import Summary
 from tritbench.report.summary import (
+    DISTURBED,
     MODE_NAMES,
-    NOTHING,
     W158A8,
     by_model_and_mode,
     difference,
-    percent,
+    provenance,
     results_table,
-    seconds,
-    size,
     speedup,
-    times,
-    within,
 )
+from tritbench.report.text import NOTHING, percent, seconds, size, times, within
 
 
 def results_section(results: Results) -> Section:
@@ -214,3 +213,148 @@ def _peer(run: Run | Peer, name: str) -> list[str]:
     stored = NOTHING if run.bytes is None else size(int(run.bytes))
     row = [run.model, name, str(run.batch_size), seconds(run.latency_s), times(run.speedup)]
     return [*row, stored, accuracy]
+
+
+# What a network costs: its name, and that of the axis.
+COSTS = {
+    "bytes": ("stored weights", "stored weights (logarithmic)"),
+    "latency_s": ("latency", "latency of a batch (logarithmic)"),
+}
+
+
+def trade_off_section(results: Results) -> Section:
+    """Accuracy against bytes, and against latency at each batch size."""
+    timed = sorted({run.batch_size for run in results.runs if run.latency_s is not None})
+    blocks = [_trade_off(results, "bytes", [results.runs[0].batch_size])]
+    if timed:
+        blocks.append(_trade_off(results, "latency_s", timed))
+    lead = (
+        "Up and to the left is better. The dashed line is the Pareto front: nothing is more "
+        "accurate than the ringed points on it without being larger or slower."
+    )
+    return Section("trade-offs", "Trade-offs", lead, blocks)
+
+
+def _trade_off(results: Results, x: str, batches: Sequence[int]) -> Chart:
+    """One chart for bytes, and one for latency with a panel for each batch size."""
+    cost, axis = COSTS[x]
+    modes = mode_names([run.mode for run in results.runs]) + ["peer"] * bool(results.peers)
+    panels, tables = [], []
+    for batch in batches:
+        runs = [run for run in results.runs if run.batch_size == batch]
+        peers = [peer for peer in results.peers if peer.batch_size == batch]
+        rows = charts.trade_off_rows(x, runs, peers)
+        front = [row for row in sorted(rows, key=lambda row: row[x]) if row["front"]]
+        names = "; ".join(f"{row['label']} ({row['cost']})" for row in front)
+        title = f"batch size {batch}" if x == "latency_s" else ""
+        label = f"Test accuracy against {cost}, {len(rows)} networks."
+        panels.append(Panel(title, rows, label, f"On the front: {names}."))
+        header = ["network", "test accuracy [95% interval]", cost, "on the front"]
+        cells = [[r["label"], r["text"], r["cost"], "yes" if r["front"] else "no"] for r in rows]
+        caption = f"Test accuracy against {cost}" + (f", {title}" if len(batches) > 1 else "")
+        tables.append(Table(caption, header, cells, names=1))
+    spec = charts.for_page(charts.trade_off(x, axis, modes), 340)
+    views = [0] if len(batches) > 1 else []
+    return Chart(f"Accuracy against {cost}", spec, panels, tables, modes=modes, views=views)
+
+
+def speed_section(results: Results) -> Section | None:
+    """Speed-up over FP32, a panel for each batch size."""
+    rows = charts.speed_rows(results.runs)
+    if not rows:
+        return None
+    known = all(row["low"] is not None and row["high"] is not None for row in rows)
+    modes = mode_names([run.mode for run in results.runs if run.mode != "fp32"])
+    panels = [
+        Panel(batch, here, f"Speed-up over FP32 at {batch}: {_read(here)}.")
+        for batch in dict.fromkeys(row["batch"] for row in rows)
+        for here in [[row for row in rows if row["batch"] == batch]]
+    ]
+    table = Table(
+        "Speed-up over FP32",
+        ["model", "mode", "batch", "× as fast as FP32"],
+        [[r["model"], r["mode"], r["batch"].split()[-1], r["text"]] for r in rows],
+    )
+    spec = charts.for_page(charts.speed(results.models, modes, known), 240)
+    lead = (
+        f"Ternary files run on {results.engine or 'an engine that is not recorded'}, FP32 on "
+        "PyTorch, interleaved in one process."
+    )
+    if any(run.disturbed for run in results.runs):
+        lead += f" ~: {DISTURBED}"
+    chart = Chart("Speed-up over FP32", spec, panels, [table], modes=modes)
+    return Section("speed", "Speed", lead, [chart])
+
+
+def _read(rows: charts.Rows) -> str:
+    return ", ".join(f"{row['model']} {row['mode']} {row['text']}" for row in rows)
+
+
+LIMITS = (
+    "One seed. The intervals cover the choice of test images, not what another seed would change.",
+    "Small networks on small images: what ternary weights cost elsewhere may differ.",
+    "Latencies belong to the machine that took them, in one process, and compare only with those "
+    "of the same run.",
+    "FP32 runs on PyTorch and the ternary files on an engine of their own: the speed-up is that of "
+    "both changes together.",
+    "Bytes count the weights, scales and biases; the program that runs them is not in them.",
+)
+
+
+@dataclass(frozen=True)
+class Method:
+    """The end of the page.
+
+    Attributes:
+        steps: how it was measured.
+        limits: what that cannot say.
+        note: what to know before running the commands.
+        commands: to do it again.
+        facts: name and value of each circumstance.
+        machine: what is known of the machine, as name and value.
+        hashes: file and digest of everything that was measured.
+    """
+
+    steps: list[str]
+    limits: tuple[str, ...]
+    note: str
+    commands: list[str]
+    facts: list[tuple[str, str]]
+    machine: list[tuple[str, str]]
+    hashes: list[tuple[str, str]]
+
+
+def method(results: Results, hashes: list[tuple[str, str]], dataset: str) -> Method:
+    """What the page says at its end; `dataset` is params.yaml's, which may name a folder."""
+    run = results.runs[0]
+    commit = re.match(r"[0-9a-f]{7,40}", run.git_rev)
+    commands = [f"git checkout {commit[0]}"] if commit else []
+    commands += [
+        "make benchmark",
+        "dvc repro --single-item --force evaluate && dvc repro  # again",
+    ]
+    note = "In a clone of this project:"
+    if commit and commit[0] != run.git_rev:
+        note = f"The revision was {run.git_rev}: not all of it is in the commit. {note}"
+    if dataset.startswith("path:"):
+        note += " The data set is a folder of its author's: set data.dataset in params.yaml to it."
+    methods = {r.mode: r.method for r in results.runs if r.method}
+    steps = [
+        "Each network is trained in FP32. "
+        + ("PTQ ({ptq}) makes it ternary without labels. " if "ptq" in methods else "").format(
+            **methods
+        )
+        + ("QAT ({qat}) trains it on with ternary weights." if "qat" in methods else "").format(
+            **methods
+        ),
+        "Every figure comes from a packed file on disk, executed by the engine that a user runs. "
+        "The test images are used for nothing else.",
+        "Latencies are medians of blocks of calls, modes interleaved in random order after "
+        "warm-up, on the number of threads given above.",
+    ]
+    facts = provenance(results.runs, results.machine, results.engine or "not recorded")
+    facts = [fact for fact in facts if fact[0] != "Machine"]  # it has a list of its own
+    machine = list(results.machine.facts.items())
+    if results.notes.energy:
+        machine.append(("energy", results.notes.energy))
+    return Method(steps, LIMITS, note, commands, facts, machine, hashes)

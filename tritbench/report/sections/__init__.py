@@ -1,1 +1,0 @@
-"""The sections of the page below its answer, from what was measured."""
