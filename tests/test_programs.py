@@ -51,7 +51,7 @@ def test_a_program_that_is_none_is_refused():
     words = data.view(np.int64)
     for index, value, message in (
         (0, 7, "not a Program"),
-        (1, 9, "version 9, expected 1"),
+        (1, 9, "version 9, expected 2"),
         (2, 100, "cut off"),
         (3, 0, "buffers is 0"),
         (4, 1 << 30, "steps is"),

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -35,7 +36,8 @@ def calibrated(packed: PackedGraph, batches: Sequence[Tensor], pixels: bool) -> 
     def widen(name: str, values: Tensor) -> None:
         if name in ends:
             low, high = (float(end) for end in torch.aminmax(values))
-            ends[name] = min(ends[name][0], low), max(ends[name][1], high)
+            least, greatest = ends[name]  # NaN stays
+            ends[name] = float(np.minimum(least, low)), float(np.maximum(greatest, high))
 
     def tap(node: Node, _: Sequence[Tensor | None], result: Tensor) -> None:
         widen(node.name, result)

@@ -23,7 +23,7 @@ from tritbench.runtime.requantizing import requantized
 from tritbench.runtime.steps import Step
 
 MAGIC = int.from_bytes(b"tritprog", "little")
-VERSION = 1
+VERSION = 2
 HEAD = 32  # words
 ALIGNMENT = 64  # bytes
 SLACK = 256  # bytes behind the last constant, which kernels may read
