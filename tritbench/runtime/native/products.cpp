@@ -13,6 +13,7 @@ namespace tritbench {
 namespace {
 
 constexpr int64_t MOST_ROWS = 256;        // that go through the weights together
+constexpr int64_t SHARING_ROWS = 64;      // of dense layers, for each time weights are decoded
 constexpr int64_t WARM_BYTES = 48 << 10;  // of results that stay in the first-level cache
 constexpr double PRODUCTS = 150;          // a nanosecond
 
@@ -77,8 +78,9 @@ class Product : public Step {
     }
     int64_t chunk() const {  // results that are finished together
         int64_t rows = MOST_ROWS / (pool_ ? POOLED_ROWS : 1);
+        const int64_t least = units() == 1 ? SHARING_ROWS : RANGE_ROWS;
         if (!posts_.empty() || ranges_ >= 0 || requantize_.present())
-            rows = std::clamp(WARM_BYTES / (columns() * 4), RANGE_ROWS, rows);
+            rows = std::clamp(WARM_BYTES / (columns() * 4), least, rows);
         return rows / RANGE_ROWS * RANGE_ROWS;
     }
 
