@@ -6,6 +6,7 @@ Every result is compared with the first for the same input, bit for bit.
 """
 
 import argparse
+import dataclasses
 import time
 from itertools import pairwise
 from typing import Any
@@ -17,6 +18,7 @@ from tritbench.errors import TritbenchError, reported
 from tritbench.packing import Network, Normalization
 from tritbench.packing.graph_file import packed_graph
 from tritbench.packing.weights import TernaryArray
+from tritbench.runtime.fallback import MODES
 
 ROUND = 5000  # calls of one set of networks
 ALLOWED = 8 << 20  # bytes that the process may grow by after the first tenth
@@ -57,9 +59,11 @@ def soak(random: np.random.Generator, isa: str) -> None:
         nodes += [["linear", len(nodes) - 1, *names], ["relu", len(nodes)]]
     content = {"inputs": {"x": [-1, *shape]}, "nodes": nodes[:-1]}
     packed = packed_graph(content, weights, biases)
+    ranges = {str(number): (0.0, 3.0) for number in range(2, len(nodes) - 1, 2)}
+    packed = dataclasses.replace(packed, ranges=ranges)
     classes = [str(index) for index in range(widths[-1])]
     network = Network(packed, Normalization((0.3,), (0.4,)), classes, "", {}, {})
-    mode = ("int8", "exact")[int(random.integers(2))]
+    mode = MODES[int(random.integers(len(MODES)))]
     model = runtime.from_packed(network, 1, isa, mode)  # type: ignore[arg-type]
     inputs = []
     for count in random.integers(1, 6, 4).tolist():

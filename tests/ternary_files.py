@@ -10,6 +10,7 @@ from tritbench.graph import capture
 from tritbench.models import InputSpec
 from tritbench.models.networks import ResNet, ViT, dscnn
 from tritbench.packing import Normalization, graph_trit_bytes
+from tritbench.packing.calibration import calibrated
 from tritbench.packing.graph_file import pack_graph, packed_arrays
 from tritbench.packing.weights import IntegerArray
 from tritbench.params import QuantizeParams
@@ -53,7 +54,7 @@ def ternary_file(
     weights |= {name: _eight_bits(graph.parameters[name]) for name in int8}
     classes = [str(index) for index in range(graph.shapes()[graph.output][-1])]
     normalization = spec and Normalization(spec.mean, spec.std)
-    packed = pack_graph(graph, weights)
+    packed = calibrated(pack_graph(graph, weights), [example], spec is not None)
     return graph_trit_bytes(packed, normalization, classes, {"seed": 0}, codec, half)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from calibrated_networks import calibrated
 from packed_networks import FLATTEN, RELU, conv, dense, network, pixels, pool
 
 from tritbench import runtime
@@ -42,14 +43,16 @@ def classify(program, *paths):
     return subprocess.run([program, *paths], capture_output=True, text=True)
 
 
-def test_the_example_gives_the_bits_of_python(net, program, tmp_path):
+@pytest.mark.parametrize("mode", ["int8", "static"])
+def test_the_example_gives_the_bits_of_python(net, program, tmp_path, mode):
     image = pixels(np.random.default_rng(1), 1, (1, 8, 8))
+    net = calibrated(net, image)
     (tmp_path / "image.raw").write_bytes(image.tobytes())
-    export_program(net, tmp_path / "net.tb")
+    export_program(net, tmp_path / "net.tb", mode)
     found = classify(program, tmp_path / "net.tb", tmp_path / "image.raw")
     assert found.stderr == ""
     logits = np.array([float.fromhex(line) for line in found.stdout.split()], np.float32)
-    np.testing.assert_array_equal(logits, runtime.from_packed(net, 1, "auto", "int8")(image)[0])
+    np.testing.assert_array_equal(logits, runtime.from_packed(net, 1, "auto", mode)(image)[0])
 
 
 def test_a_program_that_is_cut_off_is_an_error_with_a_text(net, program, tmp_path):

@@ -5,6 +5,7 @@ import threading
 import numpy as np
 import pytest
 import torch
+from calibrated_networks import calibrated
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from packed_networks import (
@@ -113,15 +114,17 @@ def engine(net, isa="auto", mode="int8", threads=1):
 @pytest.mark.isa
 @pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize("name", NETWORKS)
-def test_int8_equals_the_integer_reference(name, isa):
+@pytest.mark.parametrize("mode", ["int8", "static"])
+def test_int8_equals_the_integer_reference(name, isa, mode):
     random = np.random.default_rng(0)
     net = NETWORKS[name](random)
-    model = engine(net, isa)
+    net = calibrated(net, pixels(random, 3, net.input.shape))
+    model = engine(net, isa, mode)
     for count in (1, 2, 3, 9, 131):
         images = pixels(random, count, net.input.shape)
-        same_bits(model(images), NumpyModel(net, "int8")(images))
+        same_bits(model(images), NumpyModel(net, mode)(images))
         floats = random.normal(0.5, 1, images.shape).astype(np.float32)
-        same_bits(model(floats), NumpyModel(net, "int8")(floats))
+        same_bits(model(floats), NumpyModel(net, mode)(floats))
 
 
 def in_float64(net, x):
@@ -191,10 +194,12 @@ def test_a_dense_layer_of_any_size(inputs, outputs, count, group, seed, kind):
         layer.arrays["trits"][:] = 1
     if kind == "widest":
         layer.arrays["trits"][:] = random.choice([-1, 1], (outputs, 1))
-    net = network(FLATTEN, layer, shape=(1, 1, inputs))
-    expected = NumpyModel(net, "int8")(x)
-    for isa in ISAS:
-        same_bits(engine(net, isa)(x), expected)
+    net = network(FLATTEN, layer, dense(random, outputs, 3), shape=(1, 1, inputs))
+    net = calibrated(net, x.reshape(count, 1, 1, inputs))
+    for mode in ("int8", "static") if net.packed.ranges else ("int8",):
+        expected = NumpyModel(net, mode)(x)
+        for isa in ISAS:
+            same_bits(engine(net, isa, mode)(x), expected)
 
 
 @settings(max_examples=25, deadline=None)
@@ -220,9 +225,11 @@ def test_a_convolution_of_any_shape(
         shape=(2, height, width),
     )
     images = pixels(random, 3, net.input.shape)
-    expected = NumpyModel(net, "int8")(images)
-    for isa in ISAS:
-        same_bits(engine(net, isa)(images), expected)
+    net = calibrated(net, images)
+    for mode in ("int8", "static"):
+        expected = NumpyModel(net, mode)(images)
+        for isa in ISAS:
+            same_bits(engine(net, isa, mode)(images), expected)
 
 
 @pytest.mark.parametrize("isa", ISAS)

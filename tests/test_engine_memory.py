@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+from calibrated_networks import calibrated
 from packed_networks import FLATTEN, RELU, conv, dense, network, pixels, pool
 
 from tritbench import runtime
@@ -62,11 +63,13 @@ def networks():
         yield network(conv(random, shape[0], 5, (1, 1)), FLATTEN, shape=shape)
 
 
-@pytest.mark.parametrize("mode", ["int8", "exact"])
+@pytest.mark.parametrize("mode", ["int8", "static", "exact"])
 @pytest.mark.parametrize("isa", runtime.available_isas())
 def test_nothing_is_read_outside_the_images(isa, mode):
     random = np.random.default_rng(0)
     for net in networks():
+        if mode == "static":
+            net = calibrated(net, pixels(random, 3, net.input.shape))
         model = runtime.from_packed(net, 1, isa, mode)
         for count in (1, 2, 5):
             images = pixels(random, count, net.input.shape)

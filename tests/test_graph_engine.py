@@ -1,14 +1,17 @@
 """The engine on graphs of any kind, against its NumPy reference bit for bit, and PyTorch."""
 
 import functools
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from calibrated_networks import calibrated, normalized
 from graph_networks import networks
 from random_graphs import KINDS, NORMALIZATION, packed, random_graph
 
 from tritbench import runtime
+from tritbench.errors import TritbenchError
 from tritbench.graph import capture, run
 from tritbench.packing import Network
 from tritbench.packing.graph_file import pack_graph
@@ -34,8 +37,9 @@ def captured(name):
     return pack_graph(capture(module, example), {}).graph
 
 
-def network(name, kind) -> Network:
-    return packed(captured(name), np.random.default_rng(0), [kind])
+def network(name, kind, mode="int8") -> Network:
+    net = packed(captured(name), np.random.default_rng(0), [kind])
+    return calibrated(net, NETWORKS[name][1]) if mode == "static" else net
 
 
 def same_bits(found, expected):
@@ -47,12 +51,13 @@ def same_bits(found, expected):
 @pytest.mark.isa
 @pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("kind", ["float", "ternary", "two-sided", "integer"])
-def test_every_instruction_set_gives_the_reference(name, kind):
-    net = network(name, kind)
+@pytest.mark.parametrize("mode", ["int8", "static"])
+def test_every_instruction_set_gives_the_reference(name, kind, mode):
+    net = network(name, kind, mode)
     example = NETWORKS[name][1].numpy()
-    expected = NumpyModel(net, "int8")(example)
+    expected = NumpyModel(net, mode)(example)
     for isa in ISAS:
-        same_bits(engine(net, isa)(example), expected)
+        same_bits(engine(net, isa, mode)(example), expected)
 
 
 @pytest.mark.isa
@@ -77,31 +82,55 @@ def random_network(seed):
     images = [random.normal(0.5, 0.5, (3, 3, 8, 7)).astype(np.float32)]
     if seed % 2:
         images.append(random.integers(0, 256, (3, 3, 8, 7), np.uint8))
-    return net, images
+    return calibrated(net, images[0]), images
 
 
 @pytest.mark.isa
 @pytest.mark.parametrize("seed", SEEDS)
-def test_random_graphs_give_the_reference_on_every_instruction_set(seed):
+@pytest.mark.parametrize("mode", ["int8", "static"])
+def test_random_graphs_give_the_reference_on_every_instruction_set(seed, mode):
     net, images = random_network(seed)
     for given in images:
-        expected = NumpyModel(net, "int8")(given)
+        expected = NumpyModel(net, mode)(given)
         for isa in ISAS:
-            same_bits(engine(net, isa, threads=1 + seed % 2)(given), expected)
+            same_bits(engine(net, isa, mode, threads=1 + seed % 2)(given), expected)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_random_graphs_in_exact_mode_are_those_of_pytorch(seed):
     net, (images, *_) = random_network(seed)
-    x = torch.from_numpy(images)
-    if net.normalization is not None:
-        mean, std = (torch.tensor(v).view(3, 1, 1) for v in vars(net.normalization).values())
-        x = (x - mean) / std
-    expected = run(net.packed.dequantized(), x)
+    expected = run(net.packed.dequantized(), normalized(net, images))
     found = torch.from_numpy(engine(net, mode="exact")(images))
     finite = expected.isfinite()
     most = float(expected[finite].abs().max())
     torch.testing.assert_close(found[finite], expected[finite], rtol=1e-4, atol=2e-5 * most)
+
+
+def test_neighbouring_products_pass_bytes_where_ranges_are_known():
+    """A float map is kept where something else than a product takes it."""
+    net = network("residual", "ternary", "static")
+    steps = [step for step, _ in lowered(net, "static").steps]
+    passed = [step for step in steps if getattr(step, "requantize", None) is not None]
+    assert [type(step).__name__ for step in passed] == ["Product"]
+    assert passed[0].out.buffer >= 0
+    assert lowered(net, "static").arena > 0
+
+
+def test_static_mode_needs_ranges():
+    with pytest.raises(
+        TritbenchError, match="needs ranges of activations, and the file holds none"
+    ):
+        engine(network("residual", "ternary"), mode="static")
+
+
+def test_a_product_without_a_range_is_scaled_for_each_image():
+    net = network("residual", "ternary", "static")
+    name, *_ = net.packed.ranges
+    fewer = {key: range for key, range in net.packed.ranges.items() if key != name}
+    assert fewer
+    net = replace(net, packed=replace(net.packed, ranges=fewer))
+    example = NETWORKS["residual"][1].numpy()
+    same_bits(engine(net, mode="static")(example), NumpyModel(net, "static")(example))
 
 
 def test_an_index_beyond_its_table_gives_nan_and_spoils_no_other():

@@ -21,6 +21,7 @@ from tritbench.packing import (
     save_trit,
 )
 from tritbench.packing.artifact import KEY
+from tritbench.packing.calibration import calibrated
 from tritbench.packing.codecs import CODECS
 from tritbench.packing.container import read_container, write_container
 from tritbench.packing.graph_file import pack_graph, packed_arrays
@@ -48,6 +49,7 @@ def classes(graph):
 def file(name="residual", granularity="channel", codec="base3", normalization=None, **weights):
     found = quantized(name, granularity)
     packed = pack_graph(found.graph, packed_arrays(found.weights) | weights)
+    packed = calibrated(packed, [NETWORKS[name][1]], normalization is not None)
     return graph_trit_bytes(packed, normalization, classes(found.graph), {"seed": 0}, codec), found
 
 
@@ -85,6 +87,33 @@ def test_eight_bit_weights_stand_beside_ternary_ones():
     example = NETWORKS["residual"][1]
     difference = run(network.packed.dequantized(), example) - run(found.graph, example)
     assert difference.abs().max() < 0.02
+
+
+def test_ranges_are_those_of_what_products_take_on_calibration_images():
+    data, found = file("residual")
+    ranges = read_trit(data, "it").packed.ranges
+    taken = {}
+
+    def tap(node, inputs, _):
+        if len(inputs) > 1 and node.inputs[1] in found.weights:
+            taken[node.inputs[1]] = torch.aminmax(inputs[0])
+
+    run(found.graph, NETWORKS["residual"][1], tap=tap)
+    expected = [(min(float(low), 0), max(float(high), 0)) for low, high in taken.values()]
+    np.testing.assert_allclose(list(ranges.values()), expected, rtol=1e-3)
+    assert list(ranges) == ["0", "2", "7"]
+
+
+def test_a_value_that_is_always_zero_has_a_range_all_the_same():
+    packed = pack_graph((found := quantized("residual")).graph, packed_arrays(found.weights))
+    zeros = calibrated(packed, [torch.zeros_like(NETWORKS["residual"][1])], False)
+    assert zeros.ranges["0"] == (0, 1)
+
+
+def test_what_is_not_finite_has_no_range():
+    packed = pack_graph((found := quantized("residual")).graph, packed_arrays(found.weights))
+    wrong = torch.full_like(NETWORKS["residual"][1], torch.inf)
+    assert not calibrated(packed, [wrong], False).ranges
 
 
 def test_images_are_normalized_channel_by_channel(tmp_path):
@@ -174,6 +203,24 @@ def array(name, value):
         (put("weights", "conv.weight", to=[4, 27, {"groups": 1}]), "expected sizes and group_size"),
         (put("weights", "other", to=[1, 1]), r"other\.scale is missing"),
         (put("extra", to=1), "extra is no key of the format"),
+        (put("ranges", to={}), "ranges = an object of 0: expected a list"),
+        (put("ranges", to=[]), "ranges: expected a list of 1 to 3"),
+        (put("ranges", to=[[0, -1, 1]] * 4), "ranges: expected a list of 1 to 3"),
+        (put("ranges", 0, to=[0, 1]), r"ranges\.0: \[0, 1\], expected \[value, least, greatest\]"),
+        (put("ranges", 0, 0, to=1), r"ranges\.0: 1 is nothing that a product takes"),
+        (put("ranges", 0, 0, to=-1), r"ranges\.0: -1 is nothing that a product takes"),
+        (put("ranges", 0, 0, to=10**400), r"ranges\.0: 1000.* is nothing that a product takes"),
+        (put("ranges", 0, 0, to="x"), r"ranges\.0: 'x' is nothing that a product takes"),
+        (put("ranges", 0, 0, to=[]), r"ranges\.0: \[\] is nothing that a product takes"),
+        (put("ranges", 1, 0, to=0), r"ranges\.1: 0 has a range already"),
+        (put("ranges", 1, 1, to=0.5), r"ranges\.1: 0\.5 to .* is no range that holds 0"),
+        (put("ranges", 1, 2, to=-1), r"ranges\.1: 0 to -1 is no range that holds 0"),
+        (put("ranges", 1, 2, to=0), r"ranges\.1: 0 to 0 is no range that holds 0"),
+        (put("ranges", 1, 2, to=1e-40), r"ranges\.1: 0 to 1e-40 is no range that holds 0"),
+        (put("ranges", 1, 2, to=10**400), r"ranges\.1: 0 to 1000.* is no range that holds 0"),
+        (put("ranges", 1, 2, to=True), r"ranges\.1: 0 to True is no range that holds 0"),
+        (put("ranges", 1, 2, to=float("nan")), "NaN"),
+        (put("ranges", 1, 2, to="1"), r"ranges\.1: 0 to '1' is no range that holds 0"),
         (normalized([0.5], [1.0]), "expected 3, those of the input"),
         (put("mean", to=[0.5]), "std is missing"),
         (array("conv.bias", np.full(4, np.nan, np.float32)), "conv.bias holds NaN"),

@@ -1,21 +1,34 @@
 """A Program is checked in full before it runs: nothing beyond it is read, whatever it says."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from calibrated_networks import calibrated
 from random_graphs import KINDS, NORMALIZATION, packed, random_graph
 
 from tritbench import runtime
+from tritbench.runtime.builder import Buffer
+from tritbench.runtime.parts import Levels
 from tritbench.runtime.program import HEAD, encode, lowered
+from tritbench.runtime.steps import Depthwise, Product
 
 pytestmark = pytest.mark.skipif(not runtime.NATIVE, reason="the native engine was not built")
 
 
-def program(seed):
+def made(seed, mode):
+    normalization = NORMALIZATION if seed % 2 else None
+    random = np.random.default_rng(seed)
+    net = packed(random_graph(seed, 24), random, KINDS, normalization)
+    if mode == "static":
+        net = calibrated(net, random.normal(0.5, 0.5, (3, 3, 8, 7)).astype(np.float32))
+    return lowered(net, mode)
+
+
+def program(seed, mode="int8"):
     from tritbench.runtime import _engine
 
-    normalization = NORMALIZATION if seed % 2 else None
-    net = packed(random_graph(seed, 24), np.random.default_rng(seed), KINDS, normalization)
-    found = lowered(net)
+    found = made(seed, mode)
     return encode(found, _engine.step_kinds()), len(found.steps)
 
 
@@ -38,7 +51,7 @@ def test_a_program_that_is_none_is_refused():
     words = data.view(np.int64)
     for index, value, message in (
         (0, 7, "not a Program"),
-        (1, 9, "version 9, expected 1"),
+        (1, 9, "version 9, expected 2"),
         (2, 100, "cut off"),
         (3, 0, "buffers is 0"),
         (4, 1 << 30, "steps is"),
@@ -58,8 +71,9 @@ def test_a_program_that_is_none_is_refused():
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_a_hostile_program_is_an_error_or_harmless(seed):
-    data, _ = program(seed)
+@pytest.mark.parametrize("mode", ["int8", "static"])
+def test_a_hostile_program_is_an_error_or_harmless(seed, mode):
+    data, _ = program(seed, mode)
     random = np.random.default_rng(seed)
     words = int(HEAD + 3 * data.view(np.int64)[3] + data.view(np.int64)[5])
     images = random.normal(0, 1, (1, 3, 8, 7)).astype(np.float32)
@@ -101,3 +115,55 @@ def test_constants_that_are_indices_are_checked_as_well():
             load(changed)(images)
         except ValueError:
             continue
+
+
+def static_programs():
+    """Static Programs with a result in 8 bits, and how often each step of it has one."""
+    for seed in range(12):
+        found = made(seed, "static")
+        if any(getattr(step, "requantize", None) for step, _ in found.steps):
+            yield found
+
+
+@pytest.mark.parametrize("scale", [0.0, -1.0, np.nan, np.inf])
+def test_scales_and_levels_that_cannot_be_are_refused(scale):
+    from tritbench.runtime import _engine
+
+    kinds = _engine.step_kinds()
+    seen = set()
+    for found in static_programs():
+        for index, (step, when) in enumerate(found.steps):
+            for wrong in wrong_levels(step, scale, found):
+                seen.add(type(step).__name__)
+                steps = list(found.steps)
+                steps[index] = wrong, when
+                changed = replace(found, steps=steps, buffers=list(found.buffers))
+                with pytest.raises(ValueError, match=r"a scale|a zero point|data|padding"):
+                    load(encode(changed, kinds))
+    assert seen == {"Quantize", "Product", "Depthwise"}
+
+
+def wrong_levels(step, scale, found):
+    """The step with levels, scales or places that must not be."""
+    levels = getattr(step, "levels", None)
+    requantize = getattr(step, "requantize", None)
+    if levels is not None:
+        yield replace(step, levels=replace(levels, inverse=scale))
+        yield replace(step, levels=replace(levels, zero=256))
+    if requantize is not None:
+        for wrong in (replace(requantize.levels, inverse=scale), Levels(300, 1.0)):
+            yield replace(step, requantize=replace(requantize, levels=wrong))
+        for change in ({"data": 1 << 30}, {"padding": (-1, 0, 0, 0)}):
+            yield replace(step, requantize=replace(requantize, **change))
+    constant = getattr(step, "scale", None)
+    if isinstance(step, Product | Depthwise) and constant is not None:
+        array = found.buffers[constant].array
+        if array is not None:
+            found.buffers.append(
+                Buffer(array.size, 4, "constant", np.full(array.size, scale, np.float32))
+            )
+            yield replace(step, scale=len(found.buffers) - 1)
+            found.buffers.append(
+                Buffer(array.size, 4, "constant", np.full(array.size, -1, np.int32))
+            )
+            yield replace(step, zero=len(found.buffers) - 1)

@@ -114,7 +114,7 @@ def quantize(
     quantized = quantize_graph(graph, batches, settings, ptq)
     logits = graph.shapes()[graph.output][-1]
     names = [str(number) for number in range(logits)] if classes is None else list(classes)
-    return TernaryModel(trit_bytes(quantized, spec, names, {}))
+    return TernaryModel(trit_bytes(quantized, spec, names, {}, calibration=batches))
 
 
 def _batches(images: "Images") -> list[Tensor]:

@@ -96,9 +96,8 @@ def _run_command(parser: argparse.ArgumentParser, flags: argparse.Namespace) -> 
                 parser.error("export: expected --gguf, --onnx, --t81 or --program with a file")
             from tritbench.commands import export
 
-            export.run(
-                flags.file, flags.gguf, flags.gguf_type, flags.onnx, flags.t81, flags.program
-            )
+            paths = (flags.onnx, flags.t81, flags.program)
+            export.run(flags.file, flags.gguf, flags.gguf_type, *paths, flags.mode)
         case "try":
             from tritbench.commands import attempt
 
@@ -154,6 +153,8 @@ def _add_export(commands: Any) -> None:
     parser.add_argument("--onnx", type=Path, metavar="OUT", help="float32, uint8 images to logits")
     parser.add_argument("--t81", type=Path, metavar="OUT.npz", help="t81lib's limbs")
     parser.add_argument("--program", type=Path, metavar="OUT.tb", help="for C programs")
+    modes = ("int8", "static", "exact")
+    parser.add_argument("--mode", choices=modes, default="int8", help="of a Program (default int8)")
 
 
 def _add_try(commands: Any) -> None:

@@ -1,6 +1,7 @@
 // Every instruction set that this machine has against `generic`, bit for bit, on random layers.
 // tests/test_arm.py builds it for Arm and runs it under qemu.
 
+#include <cmath>
 #include <cstdio>
 #include <cstring>
 #include <random>
@@ -106,6 +107,15 @@ bool values_agree(const Kernels& kernels, const Kernels& oracle) {
     std::vector<uint8_t> found(static_cast<size_t>(count)), expected(found);
     kernels.quantize(values.data(), count, 0.9F, 100, found.data());
     oracle.quantize(values.data(), count, 0.9F, 100, expected.data());
+    std::vector<uint8_t> clamped(found), oracle_clamped(found);
+    const auto zero = static_cast<int32_t>(draw(0, 255));
+    bool same_levels = kernels.requantize(values.data(), count, 9.0F, zero, clamped.data()) &&
+                       oracle.requantize(values.data(), count, 9.0F, zero, oracle_clamped.data()) &&
+                       clamped == oracle_clamped;
+    std::vector<float> wrong(values);
+    wrong[static_cast<size_t>(draw(0, count - 1))] = draw(0, 1) == 1 ? NAN : -INFINITY;
+    same_levels =
+        same_levels && !kernels.requantize(wrong.data(), count, 9.0F, zero, clamped.data());
     std::vector<float> normal(values), oracle_normal(values);
     const bool finite = kernels.normalize(values.data(), count, 0.3F, 0.7F, normal.data()) &&
                         oracle.normalize(values.data(), count, 0.3F, 0.7F, oracle_normal.data());
@@ -113,7 +123,7 @@ bool values_agree(const Kernels& kernels, const Kernels& oracle) {
     std::vector<float> pooled(3 * 32), oracle_pooled(pooled);
     kernels.max_pool(map.data(), 4 * 32, 32, {2, 2, 1, 1}, 3, pooled.data());
     oracle.max_pool(map.data(), 4 * 32, 32, {2, 2, 1, 1}, 3, oracle_pooled.data());
-    return low == oracle_low && high == oracle_high && found == expected && finite &&
+    return low == oracle_low && high == oracle_high && found == expected && same_levels && finite &&
            same(normal, oracle_normal) && same(pooled, oracle_pooled);
 }
 

@@ -18,6 +18,7 @@ from tritbench.graph.passes import fold_batch_norm
 from tritbench.packing.codecs import CODECS
 from tritbench.packing.container import Arrays
 from tritbench.packing.entropy import check_expansion
+from tritbench.packing.ranges import describe_ranges, read_ranges
 from tritbench.packing.weights import IntegerArray, PackedArray, PackedGraph, TernaryArray
 
 if TYPE_CHECKING:
@@ -161,7 +162,10 @@ def graph_arrays(
     for name, array in arrays.items():
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             raise TritbenchError(f"{name} holds NaN or infinity as {array.dtype}")
-    return arrays, to_json(packed.graph) | {"weights": describe_weights(packed)}
+    about = to_json(packed.graph) | {"weights": describe_weights(packed)}
+    if packed.ranges:
+        about["ranges"] = describe_ranges(packed)
+    return arrays, about
 
 
 def describe_weights(packed: PackedGraph) -> dict[str, Any]:
@@ -178,7 +182,7 @@ def read_graph(content: Mapping[str, Any], codec: str, stored: Arrays, size: int
     """The graph in a file's metadata and arrays.
 
     Args:
-        content: the metadata, with `inputs`, `nodes` and `weights`.
+        content: the metadata, with `inputs`, `nodes`, `weights` and perhaps `ranges`.
         codec: a key of CODECS.
         stored: the file's arrays.
         size: of the file, bytes.
@@ -205,6 +209,8 @@ def read_graph(content: Mapping[str, Any], codec: str, stored: Arrays, size: int
         parameters[name] = array.astype(np.int64 if array.dtype == np.int64 else np.float32)
     found = packed_graph({key: content[key] for key in ("inputs", "nodes")}, packed, parameters)
     _require_indices(found.graph)
+    if "ranges" in content:
+        found = dataclasses.replace(found, ranges=read_ranges(content["ranges"], found))
     return found
 
 

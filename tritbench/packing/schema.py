@@ -192,13 +192,14 @@ _NORMALIZATION: dict[str, Check] = {
 
 
 def check_graph_about(content: dict[str, Any]) -> None:
-    """Check the keys of version 2, but for what `inputs`, `nodes` and `weights` hold.
+    """Check the keys of version 2, but for what `inputs`, `nodes`, `weights` and `ranges` hold.
 
     Raises:
         TritbenchError: naming the first key that is wrong, and what it should be.
     """
     content.setdefault("codec", DEFAULT_CODEC)
     fields = _GRAPH_ABOUT | (_NORMALIZATION if _NORMALIZATION.keys() & content.keys() else {})
+    fields |= {"ranges": _array} if "ranges" in content else {}
     for key, check in fields.items():
         _field("", content, key, check)
     _no_more("", content, ["format_version", *fields])

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from tritbench.graph.graph import Graph
 
 Floats = NDArray[np.float32]
+Range = tuple[float, float]  # least and greatest, with 0 between them
 
 
 @dataclass(frozen=True)
@@ -77,10 +78,12 @@ class PackedGraph:
     Attributes:
         graph: its parameters hold for each packed weight zeros in its shape, which take no memory.
         weights: the packed ones, by name.
+        ranges: of values that products take, by name, from calibration; perhaps of none.
     """
 
     graph: Graph
     weights: dict[str, PackedArray]
+    ranges: dict[str, Range] = dataclasses.field(default_factory=dict)
 
     def dequantize(self, name: str) -> Floats:
         """A weight in float32, packed or not."""

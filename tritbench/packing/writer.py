@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,8 @@ from tritbench.packing.weights import PackedGraph
 from tritbench.shapes import InputSpec
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from tritbench.quantize import Quantized
 
 PROVENANCE_SHARE = 0.005  # of a file; where provenance would take more, it is shortened to digests
@@ -31,6 +33,7 @@ def save_trit(
     provenance: Mapping[str, Any],
     codec: str = "base3",
     half: Collection[str] = (),
+    calibration: Sequence["Tensor"] = (),
 ) -> None:
     """Fold and pack a quantized network into `path`; the same network gives the same bytes.
 
@@ -42,13 +45,16 @@ def save_trit(
         provenance: plain JSON; objects in it become digests where the file is small.
         codec: a key of CODECS.
         half: names of arrays to store as float16, as `half_arrays` gives them.
+        calibration: batches of inputs, normalized, for static ranges of activations; a file without
+            them runs with activations that are scaled for each image alone.
 
     Raises:
         TritbenchError: naming an array with a value that is not finite, or what the network gives
             instead of a logit for each class.
     """
     try:
-        write_atomic(path, trit_bytes(quantized, spec, classes, provenance, codec, half))
+        data = trit_bytes(quantized, spec, classes, provenance, codec, half, calibration)
+        write_atomic(path, data)
     except TritbenchError as error:
         raise TritbenchError(f"{path}: {error}") from None
 
@@ -60,9 +66,14 @@ def trit_bytes(
     provenance: Mapping[str, Any],
     codec: str = "base3",
     half: Collection[str] = (),
+    calibration: Sequence["Tensor"] = (),
 ) -> bytes:
     """What `save_trit` writes."""
     packed = pack(quantized)
+    if calibration:
+        from tritbench.packing.calibration import calibrated  # here, for others need no PyTorch
+
+        packed = calibrated(packed, calibration, spec is not None)
     half = {*half, *half_weights(quantized)}
     normalization = None
     if spec is not None:

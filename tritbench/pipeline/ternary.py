@@ -4,14 +4,17 @@ from pathlib import Path
 
 import torch
 
-from tritbench.data import Dataset
+from tritbench.data import Dataset, calibration_images
 from tritbench.models import Checkpoint
 from tritbench.packing import save_trit
+from tritbench.packing.calibration import IMAGES
 from tritbench.packing.half import half_arrays
 from tritbench.params import Params
 from tritbench.precision import choose
 from tritbench.provenance import precision_of, provenance
 from tritbench.quantize import Quantized
+
+_BATCH = 64
 
 
 def write_ternary(
@@ -22,7 +25,7 @@ def write_ternary(
     params: Params,
     name: str,
 ) -> None:
-    """Write a .trit file, `ptq.trit` or `qat.trit`, with its provenance.
+    """Write a .trit file, `ptq.trit` or `qat.trit`, with its provenance and static ranges.
 
     Raises:
         TritbenchError: naming an array with a value that is not finite.
@@ -34,4 +37,7 @@ def write_ternary(
         precision = choose(own.train.precision, "cuda" if cuda else "cpu")
     about = provenance(dataset, own, name, precision, "train", "quantize", path.stem)
     half = half_arrays(quantized, spec, dataset.validation.pixels)
-    save_trit(path, quantized, spec, checkpoint.classes, about, own.packing.codec, half)
+    images = calibration_images(dataset, IMAGES, own.seed)
+    batches = [spec.normalize(batch) for batch in images.split(_BATCH)]
+    codec = own.packing.codec
+    save_trit(path, quantized, spec, checkpoint.classes, about, codec, half, batches)

@@ -58,8 +58,9 @@ def load(path: str | Path, threads: int = 1, isa: str = "auto", mode: "Mode" = "
         threads: the engine's, at most; it uses more than one for large work only.
         isa: an instruction set of `available_isas()`; `auto` is what TRITBENCH_ISA names, else the
             best.
-        mode: of activations between layers: `int8` (8 bits, scaled for each image) or `exact`
-            (float32, only added and subtracted).
+        mode: of activations between layers: `int8` (8 bits, scaled for each image), `static` (8
+            bits by the ranges that the file holds from calibration) or `exact` (float32, only
+            added and subtracted).
 
     Raises:
         TritbenchError: naming the file, for anything that is not such a model.

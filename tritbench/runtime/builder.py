@@ -1,7 +1,7 @@
 """What lowering writes into: buffers and the steps that fill them."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from tritbench.errors import TritbenchError
 from tritbench.graph.graph import Graph, Node
 from tritbench.packing import Normalization
-from tritbench.packing.weights import PackedArray
+from tritbench.packing.weights import PackedArray, Range
 from tritbench.runtime import views
+from tritbench.runtime.parts import Array, View
+from tritbench.runtime.static_ranges import levels
 from tritbench.runtime.steps import (
-    Array,
     Check,
     Copy,
     Depthwise,
@@ -24,7 +25,6 @@ from tritbench.runtime.steps import (
     Product,
     Quantize,
     Step,
-    View,
 )
 from tritbench.runtime.views import Value
 
@@ -65,6 +65,7 @@ class Builder:
         weights: the packed ones.
         normalization: of pixels, if they can come in.
         exact: whether activations stay float32.
+        ranges: of activations in static mode, by name.
         values: of nodes, by name.
         steps: with the kind of images that each is for.
         buffers: by number.
@@ -75,6 +76,7 @@ class Builder:
     weights: dict[str, PackedArray]
     normalization: Normalization | None
     exact: bool
+    ranges: Mapping[str, Range] = field(default_factory=dict)
     values: dict[str, Value] = field(default_factory=dict)
     steps: list[tuple[Step, When]] = field(default_factory=list)
     buffers: list[Buffer] = field(default_factory=list)
@@ -191,20 +193,34 @@ class Builder:
         count, step = one[0] if one else (1, stride)
         return View(value.buffer, value.offset, (count, 1, 1, stride), (step, 0, 0, 1)), value
 
-    def quantized(self, x: View, padding: tuple[int, ...]) -> Quantized:
-        """A view of maps in 8 bits, with at least this padding."""
-        key = ("quantized", x)
+    def quantized(self, x: View, padding: tuple[int, ...], name: str | None) -> Quantized:
+        """A view of maps in 8 bits, with at least this padding; of the value of this name."""
+        range = self.ranges.get(str(name))
+        key = ("quantized", x, range)
         found = self.known.get(key)
         if found is None or any(a < b for a, b in zip(found.padding, padding, strict=True)):
             maps, height, width, channels = x.sizes
             top, left, bottom, right = padding
             size = (height + top + bottom) * (width + left + right) * channels
-            found = Quantized(self.new(maps * size, 1), self.new(maps), self.new(maps), padding)
-            ranges, pairs = self._ranges(x)
-            step = Quantize(x, padding, found.data, found.scale, found.zero, ranges, pairs)
-            self.add(step)
+            data = self.new(maps * size, 1)
+            if range is None:
+                found = Quantized(data, self.new(maps), self.new(maps), padding)
+                pairs = self._ranges(x)
+                self.add(Quantize(x, padding, data, found.scale, found.zero, *pairs, None))
+            else:
+                known, scale = levels(range)
+                zero = self._repeated(maps, np.int32(known.zero))
+                found = Quantized(data, self._repeated(maps, scale), zero, padding)
+                self.add(Quantize(x, padding, data, None, None, None, 0, known))
             self.known[key] = found
         return found
+
+    def _repeated(self, count: int, number: np.float32 | np.int32) -> int:
+        """A constant of so many times the same number."""
+        key = ("repeated", count, number.dtype.kind, number.item())
+        if key not in self.known:
+            self.known[key] = self.constant(np.full(count, number))
+        return int(self.known[key])
 
     def _ranges(self, x: View) -> tuple[int | None, int]:
         """Where the steps that make a map leave its least and greatest; and how many pairs."""

@@ -32,7 +32,7 @@ if source_hash() not in (None, SOURCES):
 
 BUILD = f"sources {SOURCES}, {_engine.compiler}"
 
-Mode = Literal["int8", "exact"]
+Mode = Literal["int8", "static", "exact"]
 ISA_VARIABLE = "TRITBENCH_ISA"
 
 
@@ -48,7 +48,7 @@ class EngineModel(_engine.Network):
         classes: one name for each logit.
         engine: what executes it, in words.
         isa: the instruction set of its kernels.
-        mode: `int8` or `exact`.
+        mode: `int8`, `static` or `exact`.
 
     Raises:
         TypeError: for other types, naming the one found.
@@ -82,8 +82,9 @@ def make_program(network: Network, mode: Mode) -> NDArray[np.uint8]:
 
     Raises:
         UnknownError: where the engine cannot run it.
+        TritbenchError: in static mode, where there are no ranges of activations.
     """
-    return encode(lowered(network, mode == "exact"), _engine.step_kinds())
+    return encode(lowered(network, mode), _engine.step_kinds())
 
 
 def available_isas() -> list[str]:

@@ -18,17 +18,17 @@ from tritbench.shapes import InputSpec
 if TYPE_CHECKING:
     from torch import Tensor
 
-MODES = ("int8", "exact")
+MODES = ("int8", "static", "exact")
 _BLOCK = 2**24  # elements of rows of a product that are held at once, as far as images go
 
 
 class NumpyModel:
-    """Called as `EngineModel` is, with the same bits in int8 mode, and many times slower.
+    """Called as `EngineModel` is, with the same bits unless in exact mode, and many times slower.
 
     Attributes:
         network: what runs.
         classes: one name for each logit.
-        mode: `int8` or `exact`.
+        mode: one of MODES.
         engine: what executes it, in words.
     """
 
@@ -39,7 +39,7 @@ class NumpyModel:
         self.classes = network.classes
         self.mode = mode
         self.engine = f"NumPy reference ({mode})"
-        self._program = lowered(network, mode == "exact")
+        self._program = lowered(network, mode)
 
     @property
     def input(self) -> InputSpec:

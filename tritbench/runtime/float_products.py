@@ -3,11 +3,13 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from tritbench.graph.graph import Node
 from tritbench.packing.weights import PackedArray, TernaryArray
 from tritbench.runtime.builder import Builder
 from tritbench.runtime.geometry import Geometry
 from tritbench.runtime.panels import LANES, pad_to_panels
-from tritbench.runtime.steps import Depthwise, FloatProduct, Post, View
+from tritbench.runtime.parts import Post, View
+from tritbench.runtime.steps import Depthwise, FloatProduct
 
 Floats = NDArray[np.float32]
 NONE_INT: NDArray[np.int32] = np.zeros(0, np.int32)
@@ -56,10 +58,10 @@ def float_product(
 
 def depthwise(
     builder: Builder,
+    node: Node,
     geometry: Geometry,
     view: View,
     weight: PackedArray | None,
-    name: str,
     bias: Floats,
     bounds: tuple[float, float],
     posts: tuple[Post, ...],
@@ -74,7 +76,9 @@ def depthwise(
     zero: int | None = None
     size, padding = geometry.size, geometry.padding
     if weight is None or builder.exact:
-        array = builder.graph.parameters[name] if weight is None else weight.dequantize()
+        array = (
+            builder.graph.parameters[str(node.inputs[1])] if weight is None else weight.dequantize()
+        )
         flat = pad_to_panels(array.reshape(channels, height, width).transpose(1, 2, 0))
         packed = flat.reshape(height, width, panels, LANES).transpose(2, 0, 1, 3)
         data, base = builder.padded(view, (0, 0, 0, 0))
@@ -86,7 +90,7 @@ def depthwise(
         taps = np.zeros((panels * LANES, quads * 4, width), np.int8)
         taps[:channels, :height] = values.reshape(channels, height, width)
         packed = taps.reshape(panels, LANES, quads, 4, width).transpose(0, 2, 4, 1, 3)
-        found = builder.quantized(view, geometry.sides)
+        found = builder.quantized(view, geometry.sides, node.inputs[0])
         data, scale, zero = found.data, found.scale, found.zero
         base = geometry.windows(1, found.padding, 0, planar=False).base
         top, left, bottom, right = found.padding
@@ -109,6 +113,7 @@ def depthwise(
             pad_to_panels(bias),
             bounds,
             posts,
+            None,
             None,
             out,
         )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tritbench.runtime.steps import Windows
+from tritbench.runtime.parts import Windows
 
 
 @dataclass(frozen=True)

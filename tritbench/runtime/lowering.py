@@ -8,6 +8,7 @@ from tritbench.packing import Network
 from tritbench.runtime import moves, products, reductions, views
 from tritbench.runtime.builder import Buffer, Builder, UnknownError, image_shape
 from tritbench.runtime.posts import ELEMENTWISE, elementwise
+from tritbench.runtime.static_ranges import static_ranges
 from tritbench.runtime.steps import Copy
 
 Lower = Callable[[Builder, Node], None]
@@ -22,15 +23,18 @@ LOWER: dict[str, Lower] = {
 }
 
 
-def lower(network: Network, exact: bool) -> Builder:
+def lower(network: Network, mode: str) -> Builder:
     """The steps of a network, its buffers and values.
 
     Raises:
         UnknownError: where the engine cannot run it, naming the node.
+        TritbenchError: in static mode, where there are no ranges of activations.
     """
     graph = network.packed.graph
     ((_, described),) = graph.inputs.items()
-    builder = Builder(graph, dict(network.packed.weights), network.normalization, exact)
+    ranges = static_ranges(network) if mode == "static" else {}
+    weights = dict(network.packed.weights)
+    builder = Builder(graph, weights, network.normalization, mode == "exact", ranges)
     for node in graph.nodes:
         for name in node.inputs:
             if name is not None:

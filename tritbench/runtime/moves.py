@@ -9,7 +9,8 @@ from tritbench.graph.graph import Node
 from tritbench.graph.shapes import axis
 from tritbench.runtime import views
 from tritbench.runtime.builder import Builder, UnknownError, image_shape
-from tritbench.runtime.steps import Copy, Embedding, Gather, View
+from tritbench.runtime.parts import View
+from tritbench.runtime.steps import Copy, Embedding, Gather
 from tritbench.runtime.views import Value
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 
 from tritbench.runtime.float_reference import UNARY, Floats, clamp
-from tritbench.runtime.steps import Post
+from tritbench.runtime.parts import Post
 
 f32 = np.float32
 _SELU_ALPHA, _SELU_SCALE = 1.6732632423543772, 1.0507009873554805

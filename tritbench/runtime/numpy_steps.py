@@ -8,7 +8,8 @@ Floats are float32 and every operation is rounded on its own, in this order:
   high = max(0, greatest x), range = high - low, inverse = 255 / range,
   zero = round(-low × inverse), q = clamp(round(x × inverse) + zero, 0, 255), scale = range / 255,
   with round half to even; where range < 2^-100, inverse and scale are 0. So
-  x ≈ scale × (q - zero); after ReLU, zero is 0.
+  x ≈ scale × (q - zero); after ReLU, zero is 0. In static mode low and high are the file's, and
+  x × inverse is clamped to -zero..255 - zero before it is rounded.
 - For each scale of a row, in order: sum = Σ weight × (q - zero) in int32, part = float(sum) ×
   weight scale; y = 0 plus the parts in order; y × scale + bias; ReLU: 0 where y < 0.
 - What is not a product of integers is in `float_reference.py` and `numpy_posts.py`; sums over
@@ -30,10 +31,11 @@ from tritbench.runtime import float_reference as floats
 from tritbench.runtime import numpy_posts as posts
 from tritbench.runtime import steps as s
 from tritbench.runtime.float_reference import Floats
+from tritbench.runtime.numpy_quantize import padded, padded_maps, quantize, to_levels
 from tritbench.runtime.panels import LANES, unpack_bytes, unpack_codes
+from tritbench.runtime.parts import View, Windows
 from tritbench.runtime.program import Lowered
 
-LEAST_RANGE = np.float32(2.0**-100)
 f32 = np.float32
 
 
@@ -66,7 +68,7 @@ class Memory:
                 self.arrays[number] = np.zeros((self.images, described.count), kind)
         return self.arrays[number] if dtype is None else self.arrays[number].view(dtype)
 
-    def view(self, view: s.View) -> Floats:
+    def view(self, view: View) -> Floats:
         """[images, *sizes], sharing memory."""
         array = self.buffer(view.buffer)
         return np.lib.stride_tricks.as_strided(
@@ -117,47 +119,31 @@ def _indices(memory: Memory, step: s.Indices) -> None:
 
 def _place_pixels(memory: Memory, step: s.PlacePixels) -> None:
     x = memory.buffer(step.x, None).reshape(-1, step.channels, step.height, step.width)
-    memory.buffer(step.out, None)[:] = _padded(x, step.padding).reshape(memory.images, -1)
-
-
-def _padded(x: NDArray[Any], padding: tuple[int, ...]) -> NDArray[Any]:
-    """[..., height, width] with zeros around."""
-    top, left, bottom, right = padding
-    around = [(0, 0)] * (x.ndim - 2) + [(top, bottom), (left, right)]
-    return np.pad(x, around)
-
-
-def quantize(x: Floats) -> tuple[NDArray[np.int64], NDArray[np.int64], Floats]:
-    """q, zero points and scales of maps [..., height, width, channels]; the latter [...]."""
-    flat = x.reshape(*x.shape[:-3], -1)
-    low, high = np.minimum(flat.min(-1), f32(0)), np.maximum(flat.max(-1), f32(0))
-    with np.errstate(over="ignore"):
-        span = np.asarray(high - low, f32)
-    some = (span >= LEAST_RANGE) & np.isfinite(span)
-    inverse = np.where(some, f32(255) / np.where(some, span, f32(1)), f32(0)).astype(f32)
-    zero = np.minimum(np.rint(-low * inverse), 255)
-    wide = (..., None, None, None)
-    q = np.clip(np.rint(x * inverse[wide]) + zero[wide], 0, 255)
-    scale = np.where(span >= LEAST_RANGE, span / f32(255), f32(0)).astype(f32)
-    return q.astype(np.int64), zero.astype(np.int64), scale
+    memory.buffer(step.out, None)[:] = padded(x, step.padding).reshape(memory.images, -1)
 
 
 def _quantize(memory: Memory, step: s.Quantize) -> None:
-    q, zero, scale = quantize(_spoil(memory, memory.view(step.x)))
+    x = _spoil(memory, memory.view(step.x))
+    if step.levels is not None:
+        data = padded_maps(to_levels(x, step.levels), step.padding, step.levels.zero)
+        memory.buffer(step.data, None)[:] = data.reshape(memory.images, -1)
+        return
+    q, zero, scale = quantize(x)
     wide = zero[..., None, None, None]
-    centered = _padded(np.moveaxis(q - wide, -1, -3), step.padding)
-    data = np.moveaxis(centered, -3, -1) + wide
+    data = padded_maps(q - wide, step.padding) + wide
     memory.buffer(step.data, None)[:] = data.reshape(memory.images, -1)
+    assert step.scale is not None
+    assert step.zero is not None
     memory.buffer(step.scale)[:] = scale
     memory.buffer(step.zero, np.int32)[:] = zero
 
 
 def _pad(memory: Memory, step: s.Pad) -> None:
-    x = np.moveaxis(_padded(np.moveaxis(memory.view(step.x), -1, -3), step.padding), -3, -1)
+    x = padded_maps(memory.view(step.x), step.padding)
     memory.buffer(step.out)[:] = x.reshape(memory.images, -1)
 
 
-def _places(windows: s.Windows) -> NDArray[np.int64]:
+def _places(windows: Windows) -> NDArray[np.int64]:
     """Where each row begins, [maps, height, width]."""
     w = windows
     maps, lines, pixels = np.ogrid[: w.maps, : w.height, : w.width]
@@ -209,7 +195,13 @@ def _give(memory: Memory, step: Any, y: Floats) -> None:
     """What a step gives, after its posts."""
     for post in step.posts:
         y = posts.apply(post, y, None if post.operand is None else memory.view(post.operand))
-    memory.view(step.out)[:] = y
+    requantize = getattr(step, "requantize", None)
+    if requantize is not None:
+        q = to_levels(_spoil(memory, y), requantize.levels)
+        data = padded_maps(q, requantize.padding, requantize.levels.zero)
+        memory.buffer(requantize.data, None)[:] = data.reshape(memory.images, -1)
+    if step.out.buffer >= 0:
+        memory.view(step.out)[:] = y
 
 
 def _float_product(memory: Memory, step: s.FloatProduct) -> None:

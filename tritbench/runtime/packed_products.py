@@ -13,7 +13,8 @@ from tritbench.packing.weights import IntegerArray, PackedArray
 from tritbench.runtime.builder import Builder
 from tritbench.runtime.geometry import Geometry
 from tritbench.runtime.panels import cut_into_dwords, pack_bytes, pack_codes, pad_to_panels
-from tritbench.runtime.steps import PlacePixels, Post, Product, View, Windows
+from tritbench.runtime.parts import Post, View, Windows
+from tritbench.runtime.steps import PlacePixels, Product
 from tritbench.runtime.terms import Terms, make_terms, taps
 
 Ints = NDArray[np.int32]
@@ -46,7 +47,7 @@ def packed_product(
         data, base = builder.padded(view, geometry.sides)
         sides: tuple[int, ...] = geometry.sides
     else:
-        found = builder.quantized(view, geometry.sides)
+        found = builder.quantized(view, geometry.sides, node.inputs[0])
         data, scale, zero, sides = found.data, found.scale, found.zero, found.padding
     windows = geometry.windows(view.sizes[0], sides, base, planar=False)
     arrays = pack(terms, geometry.places(sides, planar=False), weight)
@@ -67,6 +68,7 @@ def packed_product(
             bounds,
             pool,
             posts,
+            None,
             None,
             out,
         ),
@@ -148,6 +150,7 @@ def _pixel_product(
         bounds,
         pool,
         posts,
+        None,
         None,
         out,
     )

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from tritbench.runtime.builder import Buffer, When
-from tritbench.runtime.steps import Check, Elementwise, Post, Quantize, Step, View
+from tritbench.runtime.parts import Post, Requantize, View
+from tritbench.runtime.steps import Check, Elementwise, Quantize, Step
 
 ALIGNMENT = 64
 KINDS = ("pixels", "floats")
@@ -20,11 +21,13 @@ def accesses(step: Step) -> tuple[set[int], set[int]]:
     reads, written = set(), set()
     for field in dataclasses.fields(step):
         value: Any = getattr(step, field.name)
+        if isinstance(value, Requantize):
+            written.add(value.data)
         if field.name == "posts":
             operands = (post.operand for post in value if isinstance(post, Post))
             reads |= {view.buffer for view in operands if view is not None}
         number = value.buffer if isinstance(value, View) else value
-        if type(number) is not int:
+        if type(number) is not int or number < 0:
             continue
         if field.name in writes:
             written.add(number)

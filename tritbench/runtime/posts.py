@@ -7,7 +7,7 @@ from typing import Any
 from tritbench.graph.graph import Node
 from tritbench.runtime import views
 from tritbench.runtime.builder import Builder, image_shape
-from tritbench.runtime.steps import Post, View
+from tritbench.runtime.parts import Post, View
 from tritbench.runtime.views import Value
 
 BINARY = {

@@ -14,8 +14,8 @@ from tritbench.runtime.builder import Builder, UnknownError, image_shape
 from tritbench.runtime.float_products import depthwise, float_product
 from tritbench.runtime.geometry import Geometry
 from tritbench.runtime.packed_products import packed_product
+from tritbench.runtime.parts import View
 from tritbench.runtime.posts import AsView, following, fuse
-from tritbench.runtime.steps import View
 from tritbench.runtime.views import Value
 
 
@@ -139,7 +139,7 @@ def _product(
     out = _out(result, view, geometry, step)
     builder.values[last.name] = result
     if each and not (isinstance(weight, TernaryArray) and _many_scales(weight)):
-        depthwise(builder, geometry, view, weight, weight_name, bias, bounds, posts, out)
+        depthwise(builder, node, geometry, view, weight, bias, bounds, posts, out)
     elif weight is None or (isinstance(weight, IntegerArray) and builder.exact):
         array = builder.graph.parameters[weight_name] if weight is None else weight.dequantize()
         float_product(builder, geometry, view, array, bias, bounds, posts, out)

@@ -17,11 +17,13 @@ from numpy.typing import NDArray
 from tritbench.packing import Network
 from tritbench.runtime.builder import Buffer, UnknownError, When
 from tritbench.runtime.lowering import lower
+from tritbench.runtime.parts import FUNCTIONS, REDUCTIONS, Post, View
 from tritbench.runtime.planning import place_buffers, prune
-from tritbench.runtime.steps import FUNCTIONS, REDUCTIONS, Post, Step, View
+from tritbench.runtime.requantizing import requantized
+from tritbench.runtime.steps import Step
 
 MAGIC = int.from_bytes(b"tritprog", "little")
-VERSION = 1
+VERSION = 2
 HEAD = 32  # words
 ALIGNMENT = 64  # bytes
 SLACK = 256  # bytes behind the last constant, which kernels may read
@@ -55,19 +57,20 @@ class Lowered:
     products: int
 
 
-def lowered(network: Network, exact: bool = False) -> Lowered:
-    """The steps of a network and where their buffers lie.
+def lowered(network: Network, mode: str = "int8") -> Lowered:
+    """The steps of a network and where their buffers lie, in one of `MODES`.
 
     Raises:
         UnknownError: where the engine cannot run it, naming the node.
+        TritbenchError: in static mode, where the file holds no ranges of activations.
     """
     graph = network.packed.graph
     ((_, described),) = graph.inputs.items() if len(graph.inputs) == 1 else ((None, None),)
     (result,) = (node.shape for node in graph.nodes if node.name == graph.output)
     if described is None or not described.shape[0] < 0 > result[0]:
         raise UnknownError("the engine takes one input, and batches that come first")
-    builder = lower(network, exact)
-    steps = prune(builder.steps, builder.buffers)
+    builder = lower(network, mode)
+    steps = requantized(prune(builder.steps, builder.buffers), builder.buffers)
     offsets, arena = place_buffers(steps, builder.buffers)
     dtypes: tuple[str, ...] = ("int64",)
     if described.dtype == "float32":

@@ -11,6 +11,7 @@ from tritbench.graph.passes import affine
 from tritbench.graph.shapes import axis
 from tritbench.runtime import views
 from tritbench.runtime.builder import Builder, UnknownError, image_shape
+from tritbench.runtime.parts import Post, View
 from tritbench.runtime.steps import (
     AdaptivePool,
     Attention,
@@ -19,10 +20,8 @@ from tritbench.runtime.steps import (
     LayerNorm,
     MatMul,
     Pool,
-    Post,
     Reduce,
     Softmax,
-    View,
 )
 from tritbench.runtime.views import Value
 

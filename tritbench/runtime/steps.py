@@ -5,50 +5,8 @@ every image of a batch in the same way. Maps are [maps, height, width, channels]
 """
 
 from dataclasses import dataclass
-from typing import Any
 
-from numpy.typing import NDArray
-
-Array = NDArray[Any]
-
-# Elementwise functions of a `Post`, in the order of native/elementwise.h.
-FUNCTIONS = (
-    *("add", "sub", "rsub", "mul", "div", "rdiv", "maximum", "minimum"),
-    *("relu", "leaky_relu", "clamp", "hardswish", "hardsigmoid", "abs", "neg", "reciprocal"),
-    *("sqrt", "rsqrt", "exp", "log", "pow", "sigmoid", "silu", "tanh", "gelu", "gelu_tanh"),
-    *("erf", "elu", "selu", "mish", "softplus", "prelu"),
-)
-REDUCTIONS = ("mean", "sum", "amax", "amin", "norm")
-
-
-@dataclass(frozen=True)
-class View:
-    """Elements of a buffer, of 4 bytes each: `offset` + Σ index × stride."""
-
-    buffer: int
-    offset: int
-    sizes: tuple[int, ...]
-    strides: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Post:
-    """An elementwise function of what a step gives, before it is written.
-
-    Attributes:
-        function: one of FUNCTIONS.
-        operand: the other operand, in the sizes of the result; None where it is the number `a`, or
-            where there is none.
-        a: a number of the function.
-        b: another.
-        c: another.
-    """
-
-    function: str
-    operand: View | None = None
-    a: float = 0.0
-    b: float = 0.0
-    c: float = 0.0
+from tritbench.runtime.parts import Array, Levels, Post, Requantize, View, Windows
 
 
 @dataclass(frozen=True)
@@ -94,18 +52,20 @@ class PlacePixels:
 
 @dataclass(frozen=True)
 class Quantize:
-    """Each map as 8 bits with a scale and a zero point of its own, padded with the latter.
+    """Each map as 8 bits, padded with the zero point.
 
-    The least and greatest of its one map are in `pairs` pairs of `ranges`, where that is not None.
+    It is `levels`; without, each map has a scale and a zero point of its own. The least and
+    greatest of its one map are then in `pairs` pairs of `ranges`, where that is not None.
     """
 
     x: View
     padding: tuple[int, ...]  # top, left, bottom, right
     data: int
-    scale: int
-    zero: int
+    scale: int | None
+    zero: int | None
     ranges: int | None
     pairs: int
+    levels: Levels | None
 
 
 @dataclass(frozen=True)
@@ -115,33 +75,6 @@ class Pad:
     x: View
     padding: tuple[int, ...]  # top, left, bottom, right
     out: int
-
-
-@dataclass(frozen=True)
-class Windows:
-    """Where the rows of a product lie: one for each output position of padded maps.
-
-    Attributes:
-        base: of the first, elements.
-        maps: how many.
-        map_size: elements from one to the next.
-        height: output positions.
-        width: the same.
-        line: elements from one line of positions to the next.
-        pixel: elements from one position to the next.
-        groups: of channels (of a grouped convolution).
-        group: elements from one group's inputs to the next's.
-    """
-
-    base: int
-    maps: int
-    map_size: int
-    height: int
-    width: int
-    line: int
-    pixel: int
-    groups: int
-    group: int
 
 
 @dataclass(frozen=True)
@@ -168,7 +101,9 @@ class Product:
         pool: (0, 0), or the steps of 2×2 max-pooling; `windows` are then those before it.
         posts: what follows.
         ranges: least and greatest of each 16 rows of the result.
-        out: float32 [maps, height, width, groups × outputs].
+        requantize: the result in 8 bits.
+        out: float32 [maps, height, width, groups × outputs]; in no buffer (-1) where `requantize`
+            has all that is needed.
     """
 
     data: int
@@ -190,6 +125,7 @@ class Product:
     pool: tuple[int, ...]
     posts: tuple[Post, ...]
     ranges: int | None
+    requantize: Requantize | None
     out: View
 
 
@@ -244,6 +180,7 @@ class Depthwise:
         bounds: least and greatest of an output.
         posts: what follows.
         ranges: least and greatest of each line of the result.
+        requantize: as in `Product`.
         out: maps.
     """
 
@@ -264,6 +201,7 @@ class Depthwise:
     bounds: tuple[float, float]
     posts: tuple[Post, ...]
     ranges: int | None
+    requantize: Requantize | None
     out: View
 
 

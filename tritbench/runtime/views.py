@@ -8,7 +8,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from tritbench.runtime.steps import View
+from tritbench.runtime.parts import View
 
 Dim = tuple[tuple[int, int], ...]
 Dims = tuple[Dim, ...]

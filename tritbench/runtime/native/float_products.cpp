@@ -6,6 +6,7 @@
 #include "context.h"
 #include "posts.h"
 #include "ranges.h"
+#include "requantize.h"
 #include "steps.h"
 #include "windows.h"
 
@@ -130,13 +131,18 @@ class Depthwise : public Step {
         posts_ = read_posts(r, 4);
         ranges_ = r.integer(-1, MOST, "ranges");
         if (ranges_ >= 0) check_ranges(r, ranges_, multiplied(maps_, lines_));
-        out_ = read_maps(r, maps_, lines_, window_.out_width, window_.pixel);
+        requantize_.read(r);
+        out_ = read_maps(r, maps_, lines_, window_.out_width, window_.pixel, requantize_.present());
         check_posts(posts_, out_);
+        requantize_.check(r, out_);
+        require(ranges_ < 0 || out_.buffer >= 0, "ranges of what is not kept");
         check_data(r);
     }
 
     int64_t scratch() const override {
-        return whole() ? 0 : window_.out_width * panels() * LANES * int64_t{sizeof(float)};
+        return whole() && out_.buffer >= 0
+                   ? 0
+                   : window_.out_width * panels() * LANES * int64_t{sizeof(float)};
     }
 
     void run(const Run& run) const override {
@@ -144,7 +150,8 @@ class Depthwise : public Step {
                                                     window_.kernel_y * window_.kernel_x);
         run.parallel(run.images * maps_ * lines_, products / FLOAT_PRODUCTS, 1,
                      [&](int64_t from, int64_t end, uint8_t* scratch) {
-                         const bool plain = whole() && posts_.empty() && ranges_ < 0;
+                         const bool plain =
+                             whole() && posts_.empty() && ranges_ < 0 && !requantize_.present();
                          const int64_t some = plain ? lines_ : 1;
                          while (from < end) {
                              const int64_t line = from % lines_;
@@ -182,7 +189,6 @@ class Depthwise : public Step {
     // Taps outside of a map count only where the map has no padding in it.
     void check_data(Reader& r) const {
         const Sliding& s = window_;
-        require((scale_ < 0) == (zero_ < 0), "a scale without a zero point");
         require(!bytes_ || (s.padding_y == 0 && s.padding_x == 0), "padding of bytes");
         const int64_t y = (lines_ - 1) * s.stride_y + (s.kernel_y - 1) * s.dilation_y - s.padding_y;
         const int64_t x =
@@ -192,20 +198,16 @@ class Depthwise : public Step {
         const int64_t reach = multiplied(maps_ - 1, map_size_) + last;
         r.require_readable(data_, multiplied(base_ + reach, 1),
                            bytes_ ? Type::uint8 : Type::float32, BLOCK_BYTES);
-        const auto buffers = static_cast<int64_t>(r.program().buffers.size());
-        for (const int64_t buffer : {scale_, zero_}) {
-            if (buffer < 0) continue;
-            require(buffer < buffers, "a buffer that is not there");
-            r.require_readable(buffer, maps_, Type::float32);
-        }
+        check_scales(r, scale_, zero_, maps_);
     }
 
     void convolve(const Run& run, int64_t image, int64_t map, int64_t line, int64_t count,
                   uint8_t* scratch) const {
         const int64_t channels = window_.pixel, row = (map * lines_ + line) * window_.out_width;
-        float* out = run.at(out_, image) + row * channels;
-        const int64_t stride = panels() * LANES;
-        float* to = whole() ? out : reinterpret_cast<float*>(scratch);
+        const bool kept = out_.buffer >= 0;
+        const int64_t stride = panels() * LANES, rows = count * window_.out_width;
+        float* out = kept ? run.at(out_, image) + row * channels : nullptr;
+        float* to = whole() && kept ? out : reinterpret_cast<float*>(scratch);
         float* origin = to - line * window_.out_width * stride;  // of line 0
         const FloatKernels& kernels = run.program.kernels->floats;
         if (bytes_) {
@@ -222,13 +224,15 @@ class Depthwise : public Step {
                                      run.at<float>(data_, image) + base_ + map * map_size_, line,
                                      line + count, origin, stride);
         }
-        if (!whole())
+        if (!whole() && kept)
             for (int64_t x = 0; x < window_.out_width; ++x)
                 std::copy_n(to + x * stride, channels, out + x * channels);
-        apply_to_rows(run, posts_, image, out_, row, count * window_.out_width, out, channels);
+        if (!kept) out = to;
+        const int64_t apart = kept ? channels : stride;
+        apply_to_rows(run, posts_, image, out_, row, rows, out, apart);
+        if (requantize_.present()) requantize_.write(run, image, row, rows, out, apart);
         if (ranges_ >= 0)
-            write_ranges(run, ranges_, image, map * lines_ + line, count, out,
-                         count * window_.out_width * channels);
+            write_ranges(run, ranges_, image, map * lines_ + line, count, out, rows * channels);
     }
 
     int64_t data_, scale_, zero_, ranges_, base_, maps_, lines_, map_size_;
@@ -239,6 +243,7 @@ class Depthwise : public Step {
     const int32_t* sums_;
     float low_, high_;
     std::vector<Post> posts_;
+    Requantize requantize_;
     View out_;
 };
 

@@ -7,6 +7,7 @@
 
 #include "context.h"
 #include "ranges.h"
+#include "requantize.h"
 #include "steps.h"
 
 namespace tritbench {
@@ -174,10 +175,19 @@ class Quantize : public Placed {
     explicit Quantize(Reader& r) {
         read(r);
         data_ = r.writable(total_, Type::uint8);
-        scale_ = r.writable(x_.sizes[0], Type::float32);
-        zero_ = r.writable(x_.sizes[0], Type::float32);
+        const auto buffers = static_cast<int64_t>(r.program().buffers.size());
+        scale_ = r.integer(-1, buffers - 1, "scale");
+        zero_ = r.integer(-1, buffers - 1, "zero");
         ranges_ = r.integer(-1, MOST, "ranges");
         pairs_ = r.integer(0, MOST, "pairs");
+        levels_ = read_levels(r);
+        require(levels_.known() == (scale_ < 0) && levels_.known() == (zero_ < 0) &&
+                    !(levels_.known() && ranges_ >= 0),
+                "levels that are known and found");
+        if (!levels_.known()) {
+            r.require_writable(scale_, x_.sizes[0], Type::float32);
+            r.require_writable(zero_, x_.sizes[0], Type::float32);
+        }
         if (ranges_ >= 0) {
             require(x_.sizes[0] == 1, "ranges of several maps");
             check_ranges(r, ranges_, pairs_);
@@ -196,6 +206,14 @@ class Quantize : public Placed {
         const float* from = run.at(x_, i) + map * x_.strides[0];
         uint8_t* to = run.at<uint8_t>(data_, i) + map * size_;
         const Kernels& kernels = *run.program.kernels;
+        if (levels_.known()) {
+            if (!unpadded_) std::memset(to, levels_.zero, as_size(size_));
+            place(from, to, [&](const float* values, int64_t count, uint8_t* out) {
+                if (!kernels.requantize(values, count, levels_.inverse, levels_.zero, out))
+                    run.spoil(i);
+            });
+            return;
+        }
         float low = 0, high = 0;
         const bool finite = ranges_ < 0 ? range(kernels, from, &low, &high)
                                         : read_ranges(run, ranges_, i, pairs_, &low, &high);
@@ -232,6 +250,7 @@ class Quantize : public Placed {
     }
 
     int64_t data_, scale_, zero_, ranges_, pairs_;
+    Levels levels_;
 };
 
 class Pad : public Placed {

@@ -79,6 +79,11 @@ struct Kernels {
     // not finite gives anything.
     void (*quantize)(const float* values, int64_t count, float inverse, int32_t zero, uint8_t* out);
 
+    // clamp(round_half_even(value × inverse) + zero, 0, 255) of any values; false where one is NaN
+    // or infinite, which gives anything.
+    bool (*requantize)(const float* values, int64_t count, float inverse, int32_t zero,
+                       uint8_t* out);
+
     // A row of `count` windows over maps [..., lanes]; `row` floats from one input row to the next,
     // `lanes` a multiple of 16.
     void (*max_pool)(const float* from, int64_t row, int64_t lanes, const Window& window,

@@ -5,6 +5,7 @@
 #include "context.h"
 #include "posts.h"
 #include "ranges.h"
+#include "requantize.h"
 #include "steps.h"
 #include "windows.h"
 
@@ -12,6 +13,7 @@ namespace tritbench {
 namespace {
 
 constexpr int64_t MOST_ROWS = 256;        // that go through the weights together
+constexpr int64_t SHARING_ROWS = 64;      // of dense layers, for each time weights are decoded
 constexpr int64_t WARM_BYTES = 48 << 10;  // of results that stay in the first-level cache
 constexpr double PRODUCTS = 150;          // a nanosecond
 
@@ -45,14 +47,17 @@ class Product : public Step {
         }
         posts_ = read_posts(r, 4);
         ranges_ = r.integer(-1, MOST, "ranges");
-        out_ = read_maps(r, windows_.maps, height_, width_, windows_.groups * outputs_);
+        requantize_.read(r);
+        out_ = read_maps(r, windows_.maps, height_, width_, columns(), requantize_.present());
         check_posts(posts_, out_);
+        requantize_.check(r, out_);
         check_data(r);
         if (ranges_ >= 0) check_ranges(r, ranges_, range_count());
+        require(ranges_ < 0 || out_.buffer >= 0, "ranges of what is not kept");
     }
 
     int64_t scratch() const override {
-        return exact_ || bytes_ ? 0 : blocks_ * static_cast<int64_t>(sizeof(Decoded));
+        return decoded() + (out_.buffer < 0 ? chunk() * columns() * int64_t{sizeof(float)} : 0);
     }
 
     void run(const Run& run) const override {
@@ -65,8 +70,19 @@ class Product : public Step {
   private:
     int64_t panels() const { return (outputs_ + LANES - 1) / LANES; }
     int64_t lanes() const { return panels() * LANES; }
+    int64_t columns() const { return windows_.groups * outputs_; }
     int64_t units() const { return windows_.maps * height_ * width_; }  // results of an image
     int64_t range_count() const { return (units() + RANGE_ROWS - 1) / RANGE_ROWS; }
+    int64_t decoded() const {  // bytes
+        return exact_ || bytes_ ? 0 : blocks_ * static_cast<int64_t>(sizeof(Decoded));
+    }
+    int64_t chunk() const {  // results that are finished together
+        int64_t rows = MOST_ROWS / (pool_ ? POOLED_ROWS : 1);
+        const int64_t least = units() == 1 ? SHARING_ROWS : RANGE_ROWS;
+        if (!posts_.empty() || ranges_ >= 0 || requantize_.present())
+            rows = std::clamp(WARM_BYTES / (columns() * 4), least, rows);
+        return rows / RANGE_ROWS * RANGE_ROWS;
+    }
 
     void read_weights(Reader& r) {
         const int64_t groups = windows_.groups;
@@ -129,13 +145,7 @@ class Product : public Step {
         // A dword's other three elements meet trits of zero.
         r.require_readable(data_, windows_.last() + reach_ + 1, type,
                            (DWORD_INPUTS - 1) * bytes_of(type));
-        require((scale_ < 0) == (zero_ < 0), "a scale without a zero point");
-        const auto buffers = static_cast<int64_t>(r.program().buffers.size());
-        for (const int64_t buffer : {scale_, zero_}) {
-            if (buffer < 0) continue;
-            require(buffer < buffers, "a buffer that is not there");
-            r.require_readable(buffer, windows_.maps, Type::float32);
-        }
+        check_scales(r, scale_, zero_, windows_.maps);
     }
 
     Weights weights(int64_t group) const {
@@ -156,20 +166,17 @@ class Product : public Step {
 
     template <class T>
     void run_rows(const Run& run) const {
-        const int64_t columns = windows_.groups * outputs_;
+        const int64_t columns = this->columns(), chunk = this->chunk();
         const double products =
             static_cast<double>(columns * blocks_) * DWORDS * DWORD_INPUTS * (pool_ ? 4 : 1);
-        int64_t chunk = MOST_ROWS / (pool_ ? POOLED_ROWS : 1);
-        if (!posts_.empty() || ranges_ >= 0)
-            chunk = std::clamp(WARM_BYTES / (columns * 4), RANGE_ROWS, chunk);
-        chunk = chunk / RANGE_ROWS * RANGE_ROWS;
         if (units() == 1) {  // the only rows of images lie in rows of their own
             run.parallel(run.images, products / PRODUCTS, 4,
                          [&](int64_t from, int64_t end, uint8_t* scratch) {
                              for (int64_t count; from < end; from += count) {
                                  count = std::min(end - from, chunk);
-                                 multiply<T>(run, from, 0, count, run.apart(out_.buffer) / 4,
-                                             scratch);
+                                 const int64_t apart =
+                                     out_.buffer < 0 ? columns : run.apart(out_.buffer) / 4;
+                                 multiply<T>(run, from, 0, count, apart, scratch);
                              }
                          });
             return;
@@ -197,7 +204,8 @@ class Product : public Step {
         const bool images = units() == 1;
         fill_rows(run, image, unit, count, images, rows);
         const int64_t row_count = pool_ ? count * POOLED_ROWS : count;
-        float* out = run.at(out_, image) + unit * windows_.groups * outputs_;
+        float* out = out_.buffer < 0 ? reinterpret_cast<float*>(scratch + decoded())
+                                     : run.at(out_, image) + unit * columns();
         for (int64_t group = 0; group < windows_.groups; ++group) {
             if (group > 0)
                 for (int64_t i = 0; i < row_count; ++i) {
@@ -214,10 +222,15 @@ class Product : public Step {
                 run.program.kernels->matmul(weights(group), rows, row_count, pool_,
                                             reinterpret_cast<Decoded*>(scratch), to, stride);
         }
-        if (posts_.empty()) return;
-        if (!images) return apply_to_rows(run, posts_, image, out_, unit, count, out, stride);
-        for (int64_t i = 0; i < count; ++i)
-            apply_to_rows(run, posts_, image + i, out_, 0, 1, out + i * stride, stride);
+        if (!images) return finish(run, image, unit, count, out, stride);
+        for (int64_t i = 0; i < count; ++i) finish(run, image + i, 0, 1, out + i * stride, stride);
+    }
+
+    // What follows the products of some rows, which lie at `x`.
+    void finish(const Run& run, int64_t image, int64_t first, int64_t rows, float* x,
+                int64_t stride) const {
+        apply_to_rows(run, posts_, image, out_, first, rows, x, stride);
+        if (requantize_.present()) requantize_.write(run, image, first, rows, x, stride);
     }
 
     // Rows of `count` results from `unit` on; of as many images where each has but one.
@@ -264,6 +277,7 @@ class Product : public Step {
     const float *scales_, *bias_;
     int64_t step_y_ = 1, step_x_ = 1, height_, width_;
     std::vector<Post> posts_;
+    Requantize requantize_;
     View out_;
 };
 

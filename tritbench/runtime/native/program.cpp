@@ -12,7 +12,7 @@ namespace tritbench {
 namespace {
 
 constexpr int64_t MAGIC = 0x676F727074697274;  // "tritprog"
-constexpr int64_t VERSION = 1;
+constexpr int64_t VERSION = 2;
 constexpr int64_t HEAD = 32;  // words
 constexpr int64_t BLOCK_IMAGES = 128;
 constexpr int64_t BLOCK_MEMORY = 512 << 10;  // bytes of activations of a block

@@ -92,9 +92,12 @@ View Reader::view_of(int64_t first, int rank, const char* what) {
 
 View Reader::view(int rank, const char* what) { return view_of(word(), rank, what); }
 
-View Reader::writable_view(int rank, const char* what) {
-    const View view = read_view(buffer(), rank, what);
-    require_writable(view.buffer, reach(view), Type::float32);
+View Reader::writable_view(int rank, const char* what, bool optional) {
+    const auto buffers = static_cast<int64_t>(program_.buffers.size());
+    const int64_t number = integer(optional ? -1 : 0, buffers - 1, "a buffer");
+    const View view = read_view(number, rank, what);
+    const int64_t count = reach(view);
+    if (number >= 0) require_writable(number, count, Type::float32);
     return view;
 }
 

@@ -56,7 +56,8 @@ class Reader {
 
     View view(int rank, const char* what);  // for reading
     View view_of(int64_t first, int rank, const char* what);
-    View writable_view(int rank, const char* what);
+    // For writing; in no buffer (-1) only where `optional`.
+    View writable_view(int rank, const char* what, bool optional = false);
 
     template <class T>
     const T* constant(int64_t count, const char* what) {

@@ -321,6 +321,7 @@ constexpr Kernels make_kernels(const char* name) {
             matmul_exact,
             range,
             quantize,
+            requantize,
             max_pool,
             normalize,
             read_bytes,

@@ -99,6 +99,31 @@ inline void quantize(const float* values, int64_t count, float inverse, int32_t 
     for (; i < count; ++i) out[i] = quantized(Floats{} + values[i])[0];
 }
 
+inline bool requantize(const float* values, int64_t count, float inverse, int32_t zero,
+                       uint8_t* out) {
+    const Floats low = Floats{} - static_cast<float>(zero), high = low + 255.0F;
+    Ints marks = {};  // below 0 where an exponent was all ones
+    const auto quantized = [&](Floats v) {
+        Ints q;
+        std::memcpy(&q, &v, sizeof q);
+        marks |= (q & 0x7F800000) + 0x00800000;
+        v = v * inverse;
+        v = v < low ? low : v;
+        v = v > high ? high : v;
+        v = v + 12582912.0F;  // as in `quantize`
+        std::memcpy(&q, &v, sizeof q);
+        return narrow(q + (zero - 0x4B400000), std::make_index_sequence<WIDTH>());
+    };
+    int64_t i = 0;
+    for (; i + 2 * WIDTH <= count; i += 2 * WIDTH) {
+        write(out + i, quantized(read<Floats>(values + i)));
+        write(out + i + WIDTH, quantized(read<Floats>(values + i + WIDTH)));
+    }
+    for (; i + WIDTH <= count; i += WIDTH) write(out + i, quantized(read<Floats>(values + i)));
+    for (; i < count; ++i) out[i] = quantized(Floats{} + values[i])[0];
+    return none(marks < 0);
+}
+
 inline void max_pool(const float* from, int64_t row, int64_t lanes, const Window& window,
                      int64_t count, float* to) {
     for (int64_t x = 0; x < count; ++x, from += window.step_x * lanes, to += lanes)

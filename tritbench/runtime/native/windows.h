@@ -41,9 +41,10 @@ inline Windows read_windows(Reader& r) {
     return w;
 }
 
-// The result of rows: maps without gaps.
-inline View read_maps(Reader& r, int64_t maps, int64_t height, int64_t width, int64_t channels) {
-    const View out = r.writable_view(4, "out");
+// The result of rows: maps without gaps; perhaps in no buffer (-1).
+inline View read_maps(Reader& r, int64_t maps, int64_t height, int64_t width, int64_t channels,
+                      bool optional = false) {
+    const View out = r.writable_view(4, "out", optional);
     const int64_t sizes[] = {maps, height, width, channels};
     int64_t stride = 1;
     for (int i = 3; i >= 0; --i) {
