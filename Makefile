@@ -12,12 +12,15 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 benchmark: $(ENGINE)
 	@tritbench run
 
+# One process more than processors: some tests wait for DVC's.
+PYTEST = pytest -n $$(($$(getconf _NPROCESSORS_ONLN) + 1)) --dist worksteal
+
 # What to run while working: under a minute on two cores.
 check: lint
-	@pytest -n auto --dist worksteal -m 'not slow'
+	@$(PYTEST) -m 'not slow'
 
 test: lint
-	@pytest -n auto --dist worksteal
+	@$(PYTEST)
 	@$(MAKE) --no-print-directory -j2 --output-sync isa sanitize
 
 # Where there is AVX-512, what depends on instructions runs as on a processor with AVX2 as well.

@@ -1,6 +1,7 @@
 """Every network in MLPerf's scenarios: `python -m scenarios.measure`."""
 
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import median
@@ -29,8 +30,8 @@ BATCH = 128  # images, offline
 SCENARIOS = ("single stream", "server", "offline")
 
 
-def main() -> None:
-    """Write a row for each network, mode and scenario."""
+def main(seconds: float = SECONDS) -> None:
+    """Write a row for each network, mode and scenario, of `seconds` in each round at least."""
     params = load_params()
     dataset = data.load(params.data.folder, params.data.validation, params.seed)
     about = shared_columns(dataset, params.seed, Path())
@@ -47,7 +48,7 @@ def main() -> None:
     for _ in tqdm(range(ROUNDS), "scenarios", unit="round", leave=False):
         for name, mode in networks:
             one, all_ = calls[name, mode, 1], calls[name, mode, everything]
-            for scenario, found in one_round(one, all_, dataset, params.seed, everything):
+            for scenario, found in one_round(one, all_, dataset, params.seed, everything, seconds):
                 taken.setdefault((name, mode, scenario), []).append(found)
     rows: list[Row] = [
         {"model": name, "mode": mode, "scenario": scenario, "threads": threads[scenario]}
@@ -61,16 +62,16 @@ def main() -> None:
 
 
 def one_round(
-    one: Call, everything: Call, dataset: Dataset, seed: int, threads: int
+    one: Call, everything: Call, dataset: Dataset, seed: int, threads: int, seconds: float
 ) -> Iterator[tuple[str, Taken]]:
     """The scenarios of one network: offline on all processors, the others on one."""
     images = dataset.test.pixels
     torch.set_num_threads(1)
-    single = single_stream(one, images, SECONDS)
+    single = single_stream(one, images, seconds)
     yield "single stream", single
-    yield "server", server(one, images, LOAD * single.images / single.seconds, SECONDS, seed)
+    yield "server", server(one, images, LOAD * single.images / single.seconds, seconds, seed)
     torch.set_num_threads(threads)
-    yield "offline", offline(everything, images, BATCH, SECONDS)
+    yield "offline", offline(everything, images, BATCH, seconds)
 
 
 def figures(rounds: Sequence[Taken], dataset: Dataset) -> Row:
@@ -113,4 +114,4 @@ def runner(params: Params, name: str, mode: str, dataset: Dataset, threads: int)
 
 if __name__ == "__main__":
     with reported("scenarios"):
-        main()
+        main(*(float(seconds) for seconds in sys.argv[1:]))
