@@ -12,7 +12,7 @@ from pathlib import Path
 from tritbench.errors import TritbenchError
 from tritbench.files import write_atomic
 from tritbench.report import machines, seeds
-from tritbench.report.rows import read_peers
+from tritbench.report.rows import Peer, read_of_run
 from tritbench.report.runs import Run, parse_runs, read_machine
 from tritbench.report.summary import MODE_NAMES, advice, by_model_and_mode, results_table
 from tritbench.report.text import NOTHING, escape_markdown, markdown_table, times
@@ -78,7 +78,7 @@ def results() -> str:
     """README's table: accuracy, bytes and the first latency; and what they hold for."""
     runs = _runs()
     models = list(dict.fromkeys(run.model for run in runs))
-    peers = read_peers(BENCHMARKS / "peers.csv", models, runs[0].run_id)
+    peers = read_of_run(BENCHMARKS / "peers.csv", Peer, models, runs[0].run_id)
     header, rows = results_table(runs, peers)
     first = f"batch {runs[0].batch_size}"
     shown = [i for i, name in enumerate(header) if name.startswith(SHOWN) or name.endswith(first)]

@@ -13,7 +13,7 @@ from tritbench.report.rows import (
     Peer,
     Positive,
     Text,
-    read_peers,
+    read_of_run,
     read_rows,
     read_text,
 )
@@ -66,7 +66,9 @@ def keep(benchmarks: Path) -> tuple[int, int]:
     runs = parse_runs(read_text(source), str(source))
     models = list(dict.fromkeys(run.model for run in runs))
     machine, _ = read_machine(benchmarks / "latency.json")
-    rows = timings(runs, read_peers(benchmarks / "peers.csv", models, runs[0].run_id), machine)
+    rows = timings(
+        runs, read_of_run(benchmarks / "peers.csv", Peer, models, runs[0].run_id), machine
+    )
     here = (machine.cpu, machine.isa)
     others = read_rows(path, Timing) if path.exists() else []
     others = [row for row in others if (row.cpu, row.isa) != here]

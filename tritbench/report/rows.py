@@ -197,9 +197,12 @@ class SingleCalls:
     p50_speedup_high: Above | None = None
 
 
-def read_single_calls(path: Path, models: Sequence[str], run_id: str) -> list[SingleCalls]:
-    """The rows of single_calls.csv of the run `run_id`, by model."""
-    found = read_rows(path, SingleCalls) if path.is_file() else []
+OfRun = TypeVar("OfRun", Peer, SingleCalls)
+
+
+def read_of_run(path: Path, kind: type[OfRun], models: Sequence[str], run_id: str) -> list[OfRun]:
+    """The rows of peers.csv or single_calls.csv of the run `run_id`, by model."""
+    found = read_rows(path, kind) if path.is_file() else []
     return [row for name in models for row in found if (row.model, row.run_id) == (name, run_id)]
 
 
@@ -218,12 +221,6 @@ def read_class_scores(path: Path, pairs: Sequence[tuple[str, str]]) -> list[Clas
     """The rows of per_class.csv for `pairs` of model and mode, in their order."""
     found = read_rows(path, ClassScore) if path.is_file() else []
     return [score for pair in pairs for score in found if (score.model, score.mode) == pair]
-
-
-def read_peers(path: Path, models: Sequence[str], run_id: str) -> list[Peer]:
-    """The rows of peers.csv of the run `run_id`, by model."""
-    found = read_rows(path, Peer) if path.is_file() else []
-    return [row for name in models for row in found if (row.model, row.run_id) == (name, run_id)]
 
 
 def read_sweep(path: Path, models: Sequence[str], dataset: str) -> list[SweepPoint]:

@@ -26,9 +26,8 @@ from tritbench.report.rows import (
     parse_rows,
     read_class_scores,
     read_notes,
-    read_peers,
+    read_of_run,
     read_rows,
-    read_single_calls,
     read_sweep,
     read_text,
 )
@@ -207,9 +206,9 @@ def read_results(folder: Path, models: Sequence[str]) -> Results:
         engine,
         read_notes(latency),
         read_class_scores(folder / "per_class.csv", pairs),
-        read_peers(folder / "peers.csv", models, runs[0].run_id),
+        read_of_run(folder / "peers.csv", Peer, models, runs[0].run_id),
         read_sweep(folder / "sweep.csv", models, runs[0].dataset),
-        read_single_calls(folder / "single_calls.csv", models, runs[0].run_id),
+        read_of_run(folder / "single_calls.csv", SingleCalls, models, runs[0].run_id),
     )
 
 
