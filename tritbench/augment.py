@@ -41,12 +41,10 @@ def draw(names: Collection[str], count: int, generator: torch.Generator) -> Draw
     flipped = torch.zeros(count, dtype=torch.bool)
     if "flip" in names:
         flipped = torch.rand(count, generator=generator) < 0.5
-    moved = None
-    if "crop" in names:
-        moved = torch.rand(count, 2, generator=generator, dtype=torch.float64)
-    cut = None
-    if "cutout" in names:
-        cut = torch.rand(count, 2, generator=generator, dtype=torch.float64)
+    moved, cut = (
+        torch.rand(count, 2, generator=generator, dtype=torch.float64) if name in names else None
+        for name in ("crop", "cutout")
+    )
     return Draws(flipped, moved, cut)
 
 

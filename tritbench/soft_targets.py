@@ -15,7 +15,8 @@ class SoftTargets:
     """Probabilities that follow a teacher (Hinton et al., arXiv 1503.02531, at temperature 1).
 
     The predictions for every image and, with `flip`, its mirror image are taken once: in each step
-    anew they would be a third of the training's time. Crops and cutouts are too many for that.
+    anew they would be a third of the training's time. What other augmentations give is too much
+    for that.
 
     Args:
         teacher: on the device of the pixels.
@@ -46,7 +47,7 @@ class SoftTargets:
         self.model, self.labels, self.share, self.smoothing = teacher, labels, share, smoothing
         self.spec, self.autocast, self.memory_format = spec, autocast, memory_format
         self.table: Tensor | None = None  # targets [1 or 2, n, classes]
-        if not {"crop", "cutout"} & set(augmentations):
+        if set(augmentations) <= {"flip"}:
             sides = (False, True) if "flip" in augmentations else (False,)
             predictions = torch.stack([self._predictions(pixels, side, here) for side in sides])
             self.table = self._mixed(labels.cpu(), predictions)

@@ -209,7 +209,7 @@ class _Loop:
         self.optimizer = torch.optim.AdamW(
             groups, rate, (0.9, 0.99), fused=True, capturable=graphed
         )
-        self.learn = Replayed(self._learn) if graphed else self._learn
+        self.learn = Replayed(self._learn, possible=graphed)
         self.factor = _warmup_cosine(steps * recipe.epochs, recipe.warmup)
         bfloat16 = recipe.precision == "bfloat16"
         self.autocast = torch.autocast(
@@ -266,15 +266,11 @@ class _Loop:
         recipe, here = self.recipe, self.here
         shard = here.shard(recipe.batch_size)
         self.model.train()
-        total_loss, correct = (
-            torch.zeros((), device=self.device),
-            torch.zeros((), device=self.device),
-        )
+        totals = torch.zeros(2, device=self.device)  # of losses, and of hits
         shuffled = torch.randperm(len(self.labels), generator=self.order)
         for index in range(self.steps):
             step = epoch * self.steps + index
-            changed = on_step is not None and on_step(step, self.steps * recipe.epochs)
-            if changed and isinstance(self.learn, Replayed):
+            if on_step is not None and on_step(step, self.steps * recipe.epochs):
                 self.learn.forget()
             chosen = shuffled[index * recipe.batch_size : (index + 1) * recipe.batch_size]
             draws = draw(recipe.augment, len(chosen), self.order)[shard]
@@ -284,11 +280,9 @@ class _Loop:
             labels = self.labels[chosen.to(self.device)]
             soft = None if self.soft_targets is None else self.soft_targets.known(chosen, draws)
             self._set_learning_rate(recipe.learning_rate * self.factor(step))
-            loss, right = self.learn(batch, labels, *(() if soft is None else (soft,)))
-            total_loss += loss
-            correct += right
+            totals += torch.stack(self.learn(batch, labels, *(() if soft is None else (soft,))))
             progress.update()
-        loss_sum, hits = here.all_reduce(torch.stack([total_loss, correct])).tolist()
+        loss_sum, hits = here.all_reduce(totals).tolist()
         return loss_sum / (self.steps * here.size), hits / (self.steps * recipe.batch_size)
 
     def _learn(self, batch: Tensor, labels: Tensor, *soft: Tensor) -> tuple[Tensor, Tensor]:
