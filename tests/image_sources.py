@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tritbench.data import Dataset, fetch, load
 from tritbench.data.description import ARRAYS
 from tritbench.data.sources._torchvision import torchvision_datasets
 from tritbench.data.sources.published import SETS
@@ -24,6 +25,10 @@ def digest(content: bytes) -> str:
 
 def params(dataset: str = "fashion-mnist", *mirrors: str, **settings: Any) -> DataParams:
     return DataParams(dataset=dataset, mirrors=list(mirrors), validation=30, **settings)
+
+
+def bring(folder: Path, **settings: Any) -> Dataset:
+    return load(fetch(params(f"path:{folder}", **settings), 0), 3, 0)
 
 
 def be_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
