@@ -61,6 +61,7 @@ def test_descent_predicts_more_alike_than_a_threshold_through_residuals_and_grou
         F.kl_div(
             run(quantize_graph(graph, inputs, settings(t), method(m)).graph, x).log_softmax(1),
             wanted,
+            reduction="batchmean",
         )
         for t, m in ((0.7, "threshold"), ("auto", "descent"))
     )
