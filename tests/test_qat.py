@@ -4,8 +4,8 @@ import pytest
 import torch
 from networks import by_ptq
 from torch import nn
+from toys import toy_images
 
-from tritbench.data import Images
 from tritbench.graph import capture
 from tritbench.models import InputSpec
 from tritbench.params import PtqParams, QatParams, QuantizeParams
@@ -149,13 +149,6 @@ def test_frozen_trits_stay_while_scales_learn(name):
     torch.testing.assert_close(quantizer.ternary(latent).dequantize(), 2 * before)
 
 
-def toys(count=256):
-    labels = torch.arange(count) % 2
-    pixels = torch.randint(0, 128, (count, 1, 4, 4), generator=torch.Generator().manual_seed(0))
-    pixels[labels == 1, :, :2] += 100
-    return Images(pixels.to(torch.uint8), labels)
-
-
 def network():
     torch.manual_seed(0)
     return nn.Sequential(nn.Flatten(), nn.Linear(16, 8), nn.ReLU(), nn.Linear(8, 2))
@@ -164,7 +157,7 @@ def network():
 @pytest.mark.isa
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_learns_and_gives_the_same_bits_again(name):
-    images = toys()
+    images = toy_images()
     runs = [
         train_qat(
             network(),
@@ -186,7 +179,7 @@ def test_every_method_learns_and_gives_the_same_bits_again(name):
 
 
 def test_training_may_start_from_the_result_of_a_ptq_method_and_keep_its_trits():
-    images = toys()
+    images = toy_images()
     started, _ = train_qat(
         network(),
         images,
@@ -216,7 +209,7 @@ def convolution():
 @pytest.mark.isa
 @pytest.mark.parametrize("name", METHODS)
 def test_a_first_convolution_keeps_the_trits_of_ptqs_search_while_its_scales_learn(name):
-    images, model = toys(), convolution()
+    images, model = toy_images(), convolution()
     x = SPEC.normalize(images.pixels)
     searched = search_layer(capture(model, x[:2]), "0.weight", [x], settings("auto"))
     recipe = Recipe(2, 0.01, batch_size=32)
@@ -235,7 +228,7 @@ def test_a_first_convolution_keeps_the_trits_of_ptqs_search_while_its_scales_lea
 
 @pytest.mark.parametrize("name", METHODS)
 def test_a_last_layer_that_starts_from_zeros_learns(name):
-    images, model = toys(), network()
+    images, model = toy_images(), network()
     with torch.no_grad():
         model[3].weight.zero_()
     recipe, given = Recipe(8, 0.05, batch_size=32), qat(method=name, start="scratch")
@@ -247,7 +240,7 @@ def test_a_last_layer_that_starts_from_zeros_learns(name):
 @pytest.mark.parametrize("name", METHODS)
 @pytest.mark.parametrize("granularity", GRANULARITIES)
 def test_a_row_of_zeros_is_no_division(name, granularity):
-    images, model = toys(), network()
+    images, model = toy_images(), network()
     with torch.no_grad():
         model[1].weight[3] = 0
         model[3].weight[:, :4] = 0
